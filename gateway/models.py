@@ -1,0 +1,166 @@
+"""The values that travel through the gateway. Frozen: a policy step can read them, never change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Era = Literal["modern", "legacy"]
+"""*modern*: 2026-07-28 and later, stateless. *legacy*: ``initialize`` and sessions."""
+
+LimitKey = Literal["principal", "client", "tool", "route", "toolset", "global"]
+"""What a limit counts by."""
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whom a token speaks for. There is none without a subject.
+
+    ``expires_at`` is in seconds since the epoch; the token is not accepted after it.
+    """
+
+    issuer: str
+    subject: str
+    client_id: str | None = None
+    scopes: frozenset[str] = frozenset()
+    expires_at: float = float("inf")
+
+
+ANONYMOUS = Principal(issuer="", subject="anonymous")
+"""Everybody, where ``routes.yaml`` has no ``auth`` (loopback only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """``limit`` calls per ``window`` seconds as a steady rate, ``burst`` of them at once, counted by ``per``."""
+
+    name: str
+    per: tuple[LimitKey, ...]
+    limit: int
+    window: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPolicy:
+    """What ``routes.yaml`` says about one tool of a route.
+
+    ``scopes`` is None where no rule names the tool: then it is neither listed nor callable.
+    ``rule`` is the YAML path that decided, as audit and refusals quote it.
+    ``timeout`` and ``max_timeout`` are in seconds.
+    """
+
+    scopes: frozenset[str] | None
+    rule: str
+    limits: tuple[Limit, ...] = ()
+    timeout: float = 30.0
+    max_timeout: float = 300.0
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One callable of the catalogue.
+
+    ``definition`` is what the backend sent, with the public name in it; ``rendered`` is the same as JSON.
+    ``input_schema`` is the JSON text of its ``inputSchema``, the identity under which a validator is kept.
+    ``param_headers`` maps property paths to ``Mcp-Param-*`` names (``x-mcp-header``).
+    ``idempotent``: a repeated call does no harm, by an annotation that the operator trusts.
+    """
+
+    name: str
+    backend_name: str
+    route: str
+    definition: Mapping[str, Any]
+    rendered: bytes
+    input_schema: bytes
+    policy: ToolPolicy
+    param_headers: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRequest:
+    """One JSON-RPC request of a client in the canonical, modern form, whichever era it came in.
+
+    ``params`` is fully decoded; ``raw`` holds the same members as the bytes that were received, to be forwarded.
+    ``meta`` is ``params._meta``; ``capabilities`` and ``client_info`` come from it or from the legacy session.
+    """
+
+    id: str | int
+    method: str
+    params: Mapping[str, Any]
+    raw: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    era: Era
+    revision: str
+    capabilities: Mapping[str, Any]
+    client_info: Mapping[str, Any] | None = None
+
+    @property
+    def progress_token(self) -> str | int | None:
+        """The client's own token, or None where it wants no progress."""
+        token = self.meta.get("progressToken")
+        return token if isinstance(token, str | int) and not isinstance(token, bool) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A ``tools/call`` that is to be decided: who calls what with which arguments."""
+
+    principal: Principal
+    tool: Tool
+    request: ClientRequest
+    arguments: Mapping[str, Any]
+    toolset: str | None = None
+    param_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRequest:
+    """A request as it leaves for a backend: its own names, no credentials, no id (the connection mints one).
+
+    ``params`` has no ``_meta``; its values may be ``msgspec.Raw``: bytes as the client sent them.
+    ``meta`` is what of the client's ``_meta`` may cross. ``name`` is mirrored as ``Mcp-Name``, ``headers`` are the
+    ``Mcp-Param-*`` ones. ``timeout`` runs without a byte of answer or progress, ``max_timeout`` in all; seconds.
+    """
+
+    method: str
+    params: Mapping[str, Any]
+    principal: Principal
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    client_info: Mapping[str, Any] | None = None
+    name: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    wants_progress: bool = False
+    timeout: float = 30.0
+    max_timeout: float = 300.0
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReply:
+    """What a backend answered: exactly one of ``result`` and ``error``.
+
+    Values inside ``result`` may be ``msgspec.Raw``. ``seconds`` is the time the backend took.
+    """
+
+    result: JsonObject | None
+    error: JsonObject | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one backend offers, as of ``fetched_at`` (monotonic seconds). Kept when a refresh fails."""
+
+    route: str
+    tools: tuple[Mapping[str, Any], ...]
+    fetched_at: float
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    server_info: Mapping[str, Any] | None = None
+    over_http: bool = True
