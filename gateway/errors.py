@@ -9,7 +9,8 @@ our own are the HTTP status as a positive number, outside the reserved range (sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 PARSE_ERROR = -32700
@@ -232,3 +233,31 @@ class Overloaded(Refusal):
 
 class AuditUnavailable(Overloaded):
     """The audit cannot be written, so nothing is executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in the configuration, said to the operator.
+
+    ``file`` is where (a file, or ``environment``), ``line`` counts from 1 or is None, ``path`` is the YAML path or the
+    variable. ``hint`` is the next step. None of them ever holds the value of a secret.
+    """
+
+    file: str
+    line: int | None
+    path: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        text = ": ".join(part for part in (place, self.path, self.message) if part)
+        return f"{text} (hint: {self.hint})" if self.hint else text
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. ``problems`` has everything that is wrong with it; ``str()`` is the report."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))

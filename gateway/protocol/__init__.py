@@ -1,0 +1,1 @@
+"""MCP on the wire, both eras, without I/O: bytes and mappings in, values or a refusal out."""

@@ -1,0 +1,1 @@
+"""Logs and metrics: they receive values and decide nothing."""

@@ -1,0 +1,96 @@
+"""Opens sessions with one backend, in the era it speaks, and not faster than it survives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.backends import link
+from gateway.backends.backoff import Backoff
+from gateway.backends.greeting import Hello
+from gateway.backends.session import Session
+from gateway.backends.wire import Transport
+from gateway.errors import BackendUnavailable
+from gateway.models import Era
+
+SETTLED = 30.0
+"""Seconds of life after which an end counts as the first again."""
+
+
+class Dialer:
+    """``era`` None finds out, and remembers. ``backoff`` holds off after a failure; None where connecting is cheap.
+
+    ``clock`` is in monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        route: str,
+        transport: Transport,
+        *,
+        era: Era | None,
+        version: str,
+        clock: Callable[[], float],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._route = route
+        self._transport = transport
+        self._pinned = era
+        self._era = era
+        self._version = version
+        self._clock = clock
+        self._backoff = backoff
+        self._not_before = 0.0
+
+    @property
+    def era(self) -> Era:
+        """What the backend was found to speak; legacy until then."""
+        return self._era or "legacy"
+
+    async def connect(self, on_list_changed: Callable[[], None], on_end: Callable[[Session], None]) -> Session:
+        """A session that is ready.
+
+        Raises:
+            BackendUnavailable: there is none to be had; ``retry_after`` is set while it is held off.
+        """
+        wait = self._not_before - self._clock()
+        if wait > 0:
+            raise link.unreachable(self._route, retry_after=wait)
+        try:
+            session = await self._connect(on_list_changed, on_end)
+        except BackendUnavailable:
+            self._hold_off()
+            raise
+        self._era = session.greeting.era
+        return session
+
+    def lost(self, age: float) -> None:
+        """A session has ended by itself after ``age`` seconds."""
+        if self._backoff is not None and age >= SETTLED:
+            self._backoff.reset()
+        self._hold_off()
+
+    async def aclose(self) -> None:
+        """Release what all sessions share."""
+        await self._transport.aclose()
+
+    def _hold_off(self) -> None:
+        if self._backoff is not None:
+            self._not_before = self._clock() + self._backoff.next()
+
+    async def _connect(self, on_list_changed: Callable[[], None], on_end: Callable[[Session], None]) -> Session:
+        first = self._era
+
+        async def attempt(era: Era | None) -> Session:
+            hello = Hello(self._route, era, self._version)
+            session = Session(self._route, self._transport, hello, on_list_changed=on_list_changed, on_end=on_end)
+            await session.start()
+            return session
+
+        try:
+            return await attempt(first)
+        except link.WrongEra:
+            if self._pinned is not None:
+                raise
+            # Asked for the one era it may have ended; remembered as the other it may have been replaced.
+            self._era = None
+            return await attempt("legacy" if first is None else None)

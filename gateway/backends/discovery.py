@@ -1,0 +1,104 @@
+"""Keeps what is known of a backend's offer fresh: at the start, every so often, and when it says that it changed.
+
+A failure never empties anything: the last listing is kept until there is a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from gateway.backends.backoff import Backoff
+from gateway.errors import BackendUnavailable
+from gateway.models import Listing
+
+logger = logging.getLogger(__name__)
+
+CALM = 1.0
+"""Seconds between two refreshes, however often a backend says that it changed."""
+
+
+class Discovery:
+    """Calls ``fetch`` and tells ``on_listing`` when the contents differ from the last.
+
+    ``refresh`` is in seconds; each round takes up to a tenth less by ``chance``.
+    """
+
+    def __init__(
+        self,
+        route: str,
+        fetch: Callable[[], Awaitable[Listing]],
+        on_listing: Callable[[Listing], None],
+        *,
+        refresh: float,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.listing: Listing | None = None
+        self.up = False
+        self.tried = asyncio.Event()
+        self._route = route
+        self._fetch = fetch
+        self._on_listing = on_listing
+        self._refresh = refresh
+        self._chance = chance
+        self._backoff = Backoff(0.2, 30.0, chance)
+        self._poked = asyncio.Event()
+        self._running: asyncio.Task[float] | None = None
+
+    def poke(self) -> None:
+        """Refresh soon: something changed, or the connection was lost."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            pause = await self.now()
+            await asyncio.sleep(min(pause, CALM))
+            try:
+                async with asyncio.timeout(max(0.0, pause - CALM)):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+
+    async def now(self) -> float:
+        """Refresh, or wait for the refresh under way; never raises. Gives the seconds until the next is due."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._once(), name=f"listing of {self._route}")
+        return await asyncio.shield(self._running)
+
+    async def aclose(self) -> None:
+        """End a refresh under way."""
+        if self._running is not None and not self._running.done():
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    async def _once(self) -> float:
+        self._poked.clear()
+        try:
+            listing = await self._fetch()
+        except BackendUnavailable as failure:
+            if self.up or not self.tried.is_set():
+                logger.warning("%s cannot be listed: %s; %s", self._route, failure.outcome, self._kept())
+            self.up = False
+            return max(self._backoff.next(), failure.retry_after or 0.0)
+        finally:
+            self.tried.set()
+        self.up = True
+        self._backoff.reset()
+        self._take(listing)
+        return self._refresh * (1 - self._chance() / 10)
+
+    def _take(self, listing: Listing) -> None:
+        last, self.listing = self.listing, listing
+        if last is None or _contents(last) != _contents(listing):
+            logger.info("%s offers %d tools", self._route, len(listing.tools))
+            self._on_listing(listing)
+
+    def _kept(self) -> str:
+        return "it has no tools yet" if self.listing is None else "its last listing is kept"
+
+
+def _contents(listing: Listing) -> tuple[object, ...]:
+    return listing.tools, listing.capabilities, listing.server_info

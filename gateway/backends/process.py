@@ -1,0 +1,186 @@
+"""A child process that speaks MCP over its standard streams, in a process group of its own.
+
+It is ended as a group: standard input is closed, then SIGTERM, then SIGKILL. Should the gateway itself be killed, a
+watchdog, a tiny process that waits for the end of a pipe from the gateway, ends the group: a parent-death signal
+would reach the child alone and not what it started (``npx``, ``uvx``), and needs code between fork and exec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+logger = logging.getLogger(__name__)
+
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT")
+"""All that a child sees of our environment: our secrets are in the rest."""
+
+_LINE = 8 * 1024
+"""Bytes of a line of standard error that are logged."""
+
+_WATCHDOG = """\
+import os, signal, sys, time
+if not os.read(0, 1):
+    for number, pause in ((signal.SIGTERM, 1), (signal.SIGKILL, 0)):
+        try:
+            os.killpg(int(sys.argv[1]), number)
+        except OSError:
+            break
+        time.sleep(pause)
+"""
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What a child gets: the harmless part of ours, and what its route says."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {**inherited, **extra}
+
+
+class Process(asyncio.SubprocessProtocol):
+    """A running child. ``lines`` are those of its standard output; ``exited`` is set when it has ended.
+
+    ``max_line`` bounds a line in bytes; a longer one raises ``ValueError`` where it is read.
+    """
+
+    def __init__(self, route: str, max_line: int) -> None:
+        self.exited = asyncio.Event()
+        self.lines = asyncio.StreamReader(limit=max_line)
+        self._route = route
+        self._complaints = bytearray()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._watchdog: asyncio.SubprocessTransport | None = None
+
+    @classmethod
+    async def start(
+        cls, route: str, command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, max_line: int
+    ) -> Process:
+        """Start ``command`` and its watchdog.
+
+        Raises:
+            OSError: there is no such program, or it may not be started.
+            ValueError: a NUL byte in the command.
+        """
+        loop = asyncio.get_running_loop()
+        process = cls(route, max_line)
+        process._transport, _ = await loop.subprocess_exec(
+            lambda: process, *command, env=environment(env), cwd=cwd, start_new_session=True
+        )
+        try:
+            await process._watch(loop)
+        finally:
+            if process._watchdog is None:
+                await process.stop()
+        return process
+
+    @property
+    def pid(self) -> int:
+        """Of the child, which is its group's too."""
+        assert self._transport is not None
+        return self._transport.get_pid()
+
+    async def write(self, data: bytes) -> None:
+        """Write to standard input; waits while the child does not read.
+
+        Raises:
+            BrokenPipeError: it has ended or closed its input.
+        """
+        await self._writable.wait()
+        pipe = self._pipe(0)
+        if pipe is None or pipe.is_closing() or self.exited.is_set():
+            raise BrokenPipeError
+        pipe.write(data)
+
+    async def stop(self, seconds: float = 2.0) -> None:
+        """End the whole group within about ``seconds``, and reap it. Idempotent; cancelling it only hurries it."""
+        assert self._transport is not None
+        try:
+            if (pipe := self._pipe(0)) is not None:
+                pipe.close()
+            if not await self._wait(seconds / 2):
+                self._signal(signal.SIGTERM)
+                await self._wait(seconds / 2)
+        finally:
+            self._signal(signal.SIGKILL)
+            self._dismiss()
+        await self._wait(1.0)
+        self._transport.close()
+
+    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watchdog, _ = await loop.subprocess_exec(
+            asyncio.SubprocessProtocol,
+            *(sys.executable, "-I", "-S", "-c", _WATCHDOG, str(self.pid)),
+            env={},
+            stdout=None,
+            stderr=None,
+            start_new_session=True,
+        )
+
+    def _dismiss(self) -> None:
+        if self._watchdog is None:
+            return
+        pipe = self._watchdog.get_pipe_transport(0)
+        if isinstance(pipe, asyncio.WriteTransport) and not pipe.is_closing():
+            pipe.write(b".")
+            pipe.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # The group outlives its leader as long as it has a member, so its id is not another's.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    async def _wait(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.exited.wait(), seconds)
+        return self.exited.is_set()
+
+    def _pipe(self, number: int) -> asyncio.WriteTransport | None:
+        pipe = self._transport.get_pipe_transport(number) if self._transport is not None else None
+        return pipe if isinstance(pipe, asyncio.WriteTransport) else None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The child runs."""
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+        pipe = transport.get_pipe_transport(1)
+        if pipe is not None:
+            self.lines.set_transport(pipe)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Standard output to whoever reads ``lines``, standard error to the log."""
+        if fd == 1:
+            self.lines.feed_data(data)
+        elif logger.isEnabledFor(logging.DEBUG):
+            self._complain(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """The child has closed a stream."""
+        if fd == 1:
+            self.lines.feed_eof()
+        self._writable.set()
+
+    def process_exited(self) -> None:
+        """The child has ended; others of its group may hold its streams open."""
+        self._writable.set()
+        self.exited.set()
+
+    def pause_writing(self) -> None:
+        """The child does not read."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._writable.set()
+
+    def _complain(self, data: bytes) -> None:
+        self._complaints += data
+        *lines, rest = self._complaints.split(b"\n")
+        self._complaints = rest[-_LINE:]
+        for line in lines:
+            logger.debug("%s says: %s", self._route, line[:_LINE].decode(errors="replace"))

@@ -1,0 +1,205 @@
+"""The backend of one route: breaker, bulkhead, connection, and the few repetitions that do no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.backends import breaker as circuit
+from gateway.backends import link
+from gateway.backends.backoff import Backoff
+from gateway.backends.breaker import Breaker
+from gateway.backends.bulkhead import Bulkhead
+from gateway.backends.connector import Connector
+from gateway.backends.discovery import Discovery
+from gateway.backends.link import Link
+from gateway.backends.modern import EraChanged, StaleHeaders
+from gateway.backends.repeats import Repeats, with_fresh_headers
+from gateway.errors import BackendBusy, BackendUnavailable
+from gateway.models import BackendReply, BackendRequest, Era, Listing
+from gateway.ports import Meter, Notify
+from gateway.routes import Route
+
+_SWEEP = 30.0
+"""Seconds between looks for idle sessions."""
+
+
+class RouteBackend:
+    """Implements ``ports.Backend`` for ``route``.
+
+    ``on_listing`` is told each time the backend offers something else than before. ``clock`` is in monotonic seconds;
+    ``version`` is the gateway's own, for backends that ask who calls.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        *,
+        on_listing: Callable[[Listing], None],
+        meter: Meter,
+        version: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        settings = route.effective
+        self._identity = (route.backend, settings)
+        self._name = route.name
+        self._meter = meter
+        self._clock = clock
+        self._list_timeout = settings.list_timeout
+        self._over_http = route.backend.url is not None
+        self._breaker = Breaker(clock, Backoff(1.0, 30.0))
+        self._bulkhead = Bulkhead(settings.max_concurrency)
+        self._repeats = Repeats()
+        self._discovery = Discovery(route.name, self._fetch, on_listing, refresh=settings.refresh)
+        self._connector = Connector(route, version=version, clock=clock, poke=self._discovery.poke)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def up(self) -> bool:
+        """The last refresh succeeded, and calls get through."""
+        return self._discovery.up and self._breaker.state == circuit.CLOSED
+
+    @property
+    def era(self) -> Era | None:
+        """What the backend speaks; None until it is known."""
+        connected = self._connector.link
+        return connected.era if connected is not None else None
+
+    @property
+    def breaker_state(self) -> int:
+        """0 closed, 1 half-open, 2 open."""
+        return self._breaker.state
+
+    @property
+    def listing(self) -> Listing | None:
+        """The last one that was had."""
+        return self._discovery.listing
+
+    @property
+    def sessions(self) -> int:
+        """Open sessions with the backend."""
+        return self._connector.sessions
+
+    def start(self) -> None:
+        """Begin to connect, list and keep both fresh; returns at once."""
+        self._tasks = [
+            asyncio.create_task(self._discovery.run(), name=f"discovery of {self._name}"),
+            asyncio.create_task(self._sweep(), name=f"sessions of {self._name}"),
+        ]
+
+    async def first_attempt(self) -> None:
+        """Returns when the backend was listed, or failed to be, for the first time."""
+        await self._discovery.tried.wait()
+
+    def serves(self, route: Route) -> bool:
+        """Whether a reloaded route still wants exactly this backend; scopes and limits are not its matter."""
+        return self._identity == (route.backend, route.effective)
+
+    async def retire(self) -> None:
+        """End once the calls under way have ended; each is bounded by its own deadline."""
+        for task in self._tasks:
+            task.cancel()
+        await self._bulkhead.idle()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End everything of this backend. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._discovery.aclose()
+        await self._connector.aclose()
+
+    async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
+        """See ``ports.Backend``."""
+        breaker = self._breaker
+        probe = breaker.state != circuit.CLOSED
+        if probe and not breaker.enter():
+            raise link.unreachable(self._name, retry_after=breaker.retry_after or None)
+        judged = held = False
+        try:
+            held = self._bulkhead.take()
+            if not held:
+                request = await self._queue(request)
+                held = True
+            self._meter.inflight(self._name, 1)
+            reply = await self._carry(request, notify)
+            judged = True
+            breaker.success(probe=probe)
+        except BackendBusy:
+            raise
+        except BackendUnavailable:
+            judged = True
+            breaker.failure(probe=probe)
+            raise
+        finally:
+            if held:
+                self._bulkhead.release()
+                self._meter.inflight(self._name, -1)
+            if not judged:
+                breaker.abandon(probe=probe)
+        self._meter.backend(self._name, reply.seconds)
+        return reply
+
+    async def _queue(self, request: BackendRequest) -> BackendRequest:
+        """Wait for a place; the wait is taken off the time of the call."""
+        since = self._clock()
+        if not await self._bulkhead.wait(min(request.timeout, request.max_timeout)):
+            raise link.busy(self._name)
+        waited = self._clock() - since
+        return replace(
+            request,
+            timeout=max(0.001, request.timeout - waited),
+            max_timeout=max(0.001, request.max_timeout - waited),
+        )
+
+    async def _carry(self, request: BackendRequest, notify: Notify) -> BackendReply:
+        connected = self._connector.link
+        if connected is None:
+            self._discovery.poke()
+            raise link.unreachable(self._name)
+        self._repeats.earn()
+        try:
+            return await connected.request(request, notify)
+        except StaleHeaders:
+            await self._discovery.now()
+            request = with_fresh_headers(request, self._discovery.listing)
+        except (EraChanged, link.WrongEra):
+            connected = await self._renew(connected)
+        except BackendUnavailable as failure:
+            if not self._repeats.allow(failure, request):
+                raise
+            await asyncio.sleep(self._repeats.pause())
+        return await connected.request(request, notify)
+
+    async def _renew(self, outdated: Link) -> Link:
+        if self._connector.link is outdated:
+            self._connector.forget()
+            await self._discovery.now()
+        if self._connector.link is None:
+            raise link.unreachable(self._name)
+        return self._connector.link
+
+    async def _fetch(self) -> Listing:
+        try:
+            connected = await self._connector.connect()
+            offer = await connected.offer(self._list_timeout)
+        except (EraChanged, link.WrongEra, link.HandshakeRefused):
+            self._connector.forget()
+            raise
+        return Listing(
+            self._name,
+            offer.tools,
+            self._clock(),
+            capabilities=offer.capabilities,
+            server_info=offer.server_info,
+            over_http=self._over_http,
+        )
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            self._connector.sweep()

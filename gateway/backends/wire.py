@@ -1,0 +1,68 @@
+"""What a session asks of its transport, and what the transport knows about a request beside its JSON-RPC answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal, Protocol
+
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.shared.message import SessionMessage
+
+Fault = Literal["refused", "broken", "too_large", "abandoned"]
+
+Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]
+"""Messages of the backend, and messages for it. The second never blocks for long: it is buffered."""
+
+OUTBOX = 256
+"""Messages that may wait to be written."""
+
+
+class Exchange:
+    """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer."""
+
+    __slots__ = ("_abandoned", "_scope", "fault", "headers", "status")
+
+    def __init__(self, headers: dict[str, str] | None = None) -> None:
+        self.headers = headers or {}
+        self.status: int | None = None
+        self.fault: Fault | None = None
+        self._abandoned = False
+        self._scope: asyncio.Timeout | None = None
+
+    @asynccontextmanager
+    async def guard(self) -> AsyncIterator[None]:
+        """Around an ``await`` that ``abandon`` has to end, with ``TimeoutError``."""
+        async with asyncio.timeout(0 if self._abandoned else None) as scope:
+            self._scope = scope
+            try:
+                yield
+            finally:
+                self._scope = None
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more: let go of what the transport holds for it."""
+        self._abandoned = True
+        if self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+
+class Transport(Protocol):
+    """Opens the stream pair of one session."""
+
+    def open(self) -> AbstractAsyncContextManager[Streams]:
+        """Entered and left in one task. May raise ``OSError``, ``ValueError`` or ``httpx2.HTTPError``."""
+        ...
+
+    def begin(self) -> Exchange:
+        """A request is about to be sent."""
+        ...
+
+    def end(self, exchange: Exchange) -> None:
+        """It was answered or given up."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the sessions share."""
+        ...

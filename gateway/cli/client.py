@@ -1,0 +1,120 @@
+"""``tools`` and ``call``: the gateway as an agent with this token sees it, through the SDK's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx2
+import typer
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+from rich.table import Table
+
+from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
+from gateway.cli.tokens import DemoIssuer, mint_for_demo
+
+Url = Annotated[str | None, typer.Option(help="The gateway. Default: MCP_GATEWAY_URL, or the running demo.")]
+Token = Annotated[str | None, typer.Option(help="Bearer token. Default: MCP_GATEWAY_TOKEN.")]
+Scopes = Annotated[str | None, typer.Option(help="A development token with these scopes, of the running demo.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def tools(url: Url = None, token: Token = None, scopes: Scopes = None, json_output: Json = False) -> None:
+    """List the tools that a token may call."""
+    listed = _run(_list(_url(url), _token(token, scopes)))
+    if json_output:
+        as_json(listed)
+        return
+    table = Table("tool", "description", box=None)
+    for tool in listed:
+        first = (tool.get("description") or "").strip().partition("\n")[0]
+        table.add_row(tool["name"], first)
+    out.print(table)
+
+
+def call(
+    tool: Annotated[str, typer.Argument(help="Public name, such as deploy__list_services.")],
+    arguments: Annotated[str, typer.Argument(help="A JSON object.")] = "{}",
+    url: Url = None,
+    token: Token = None,
+    scopes: Scopes = None,
+    json_output: Json = False,
+) -> None:
+    """Call one tool. Exit 1 when the result is an error or a refusal."""
+    try:
+        decoded = json.loads(arguments)
+    except ValueError as error:
+        fail(f"the arguments are not JSON: {error}", UNUSABLE)
+    if not isinstance(decoded, dict):
+        fail("the arguments must be a JSON object", UNUSABLE)
+    result = _run(_call(_url(url), _token(token, scopes), tool, decoded))
+    if json_output:
+        as_json(result)
+    else:
+        for block in result.get("content", ()):
+            typer.echo(block.get("text", json.dumps(block)))
+    raise typer.Exit(NO if result.get("isError") else 0)
+
+
+def _run(work: Any) -> Any:
+    try:
+        return asyncio.run(work)
+    except* MCPError as group:
+        fail(_first(group).error.message)
+    except* (httpx2.HTTPError, OSError) as group:
+        fail(f"the gateway cannot be reached: {_first(group)}")
+
+
+def _first(group: BaseExceptionGroup[Any]) -> Any:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _list(url: str, token: str | None) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = []
+    async with _connected(url, token) as client:
+        cursor: str | None = None
+        while True:
+            page = await client.list_tools(cursor=cursor)
+            listed += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools]
+            cursor = page.next_cursor
+            if cursor is None:
+                return listed
+
+
+async def _call(url: str, token: str | None, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async with _connected(url, token) as client:
+        result = await client.call_tool(tool, arguments)
+        dumped: dict[str, Any] = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return dumped
+
+
+@asynccontextmanager
+async def _connected(url: str, token: str | None) -> AsyncIterator[Client]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    timeout = httpx2.Timeout(30.0, read=300.0)
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        yield client
+
+
+def _url(given: str | None) -> str:
+    demo = DemoIssuer.load()
+    return given or os.environ.get("MCP_GATEWAY_URL") or (demo.url if demo else "http://127.0.0.1:8080/mcp")
+
+
+def _token(given: str | None, scopes: str | None) -> str | None:
+    if given is not None and scopes is not None:
+        fail("give --token or --scopes, not both", UNUSABLE)
+    if scopes is not None:
+        return mint_for_demo(scopes)
+    return given or os.environ.get("MCP_GATEWAY_TOKEN")

@@ -1,0 +1,100 @@
+"""``check`` and ``schema``: what a pull request on routes.yaml is checked with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway import __version__
+from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
+from gateway.errors import ConfigError
+from gateway.routes import Routes, json_schema, load, markdown
+from gateway.settings import Settings
+
+
+def check(
+    file: Annotated[Path | None, typer.Argument(help="Default: GATEWAY_CONFIG or config/routes.yaml.")] = None,
+    online: Annotated[bool, typer.Option("--online", help="Also reach every backend and issuer.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Report everything that is wrong with a routes file, with its lines."""
+    path = file or Path(os.environ.get("GATEWAY_CONFIG", "config/routes.yaml"))
+    try:
+        routes = load(path, os.environ)
+    except ConfigError as error:
+        if json_output:
+            as_json({"ok": False, "problems": [_problem(item) for item in error.problems]})
+            raise typer.Exit(UNUSABLE) from None
+        fail(str(error), UNUSABLE)
+    findings = asyncio.run(_reach(routes)) if online else {}
+    ok = all(finding.get("ok", True) for finding in findings.values())
+    if json_output:
+        as_json({"ok": ok, "routes": [route.name for route in routes.routes], "online": findings})
+    else:
+        _say(path, routes, findings)
+    raise typer.Exit(0 if ok else NO)
+
+
+def schema(
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="The reference instead.")] = False,
+) -> None:
+    """Print the JSON Schema of routes.yaml, for editors."""
+    typer.echo(markdown(Settings) if as_markdown else json.dumps(json_schema(), indent=2))
+
+
+def _problem(problem: Any) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in ("file", "line", "path", "message", "hint")}
+
+
+def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> None:
+    auth = "no auth: loopback only" if routes.auth is None else f"{len(routes.auth.issuers)} issuer(s)"
+    out.print(f"{path}: good. {len(routes.routes)} route(s), {len(routes.toolsets)} toolset(s), {auth}.")
+    for name, finding in findings.items():
+        mark = "[green]reached[/]" if finding["ok"] else "[red]not reached[/]"
+        out.print(f"  {name}: {mark} {finding['detail']}", highlight=False)
+        for note in finding.get("notes", ()):
+            out.print(f"    {note}", style="yellow", markup=False, highlight=False)
+
+
+async def _reach(routes: Routes) -> dict[str, dict[str, Any]]:
+    """Try every backend and issuer once."""
+    from gateway import catalog
+    from gateway.backends.route_backend import RouteBackend
+    from gateway.stores.jwks import JwksStore
+    from gateway.telemetry.metrics import Metrics
+
+    listings: dict[str, Any] = {}
+    meter = Metrics(__version__)
+    backends = [
+        RouteBackend(route, on_listing=lambda it: listings.update({it.route: it}), meter=meter, version=__version__)
+        for route in routes.routes
+    ]
+    for backend in backends:
+        backend.start()
+    await asyncio.gather(*(backend.first_attempt() for backend in backends))
+    await asyncio.gather(*(backend.aclose() for backend in backends))
+    built = catalog.build(routes, listings)
+    findings: dict[str, dict[str, Any]] = {}
+    for route in routes.routes:
+        listing = listings.get(route.name)
+        notes = [f"{item.tool}: left out, {item.reason}" for item in built.omissions if item.route == route.name]
+        notes += [
+            f"{tool.backend_name}: exposed as {tool.name}, shortened to 64 characters"
+            for tool in built.tools()
+            if tool.route == route.name and tool.name != route.prefix + tool.backend_name
+        ]
+        detail = f"{len(listing.tools)} tool(s)" if listing else "see the log of the gateway for the reason"
+        findings[route.name] = {"ok": listing is not None, "detail": detail, "notes": notes}
+    if routes.auth is not None:
+        keys = JwksStore(routes.auth)
+        await keys.start()
+        for issuer in routes.auth.issuers:
+            good = issuer.issuer not in keys.without_keys
+            findings[issuer.issuer] = {"ok": good, "detail": "keys at hand" if good else "no usable keys"}
+        await keys.aclose()
+    return findings

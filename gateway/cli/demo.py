@@ -1,0 +1,178 @@
+"""``demo``: everything on, on this machine, in one command; and nothing left when it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.panel import Panel
+
+from gateway.cli.output import UNUSABLE, fail, out
+from gateway.cli.serve import Load, loader, read_settings, run
+from gateway.cli.tokens import DEMO_STATE, DemoIssuer
+from gateway.devtokens import DevIssuer
+from gateway.routes import Auth, Routes
+from gateway.telemetry.logs import configure
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+log = logging.getLogger(__name__)
+
+_EXAMPLE = "examples.deploy_tools"
+_LIFETIME = 8 * 3600
+
+
+def demo(
+    port: Annotated[int, typer.Option(help="Port of the gateway on 127.0.0.1.")] = 8080,
+    state: Annotated[Path, typer.Option(help="Folder for the audit log and the throw-away key.")] = DEMO_STATE,
+) -> None:
+    """Start the gateway with three real MCP servers, a throw-away issuer and state in the process."""
+    state.mkdir(parents=True, exist_ok=True)
+    audit = state / "audit.jsonl"
+    settings = read_settings(
+        {
+            "GATEWAY_CONFIG": os.environ.get("GATEWAY_CONFIG", "config/routes.yaml"),
+            "GATEWAY_PORT": str(port),
+            "GATEWAY_AUDIT": f"file:{audit}",
+            "GATEWAY_DRAIN_DELAY_SECONDS": "0",
+            "GATEWAY_DRAIN_SECONDS": "5",
+        }
+    )
+    configure("WARNING", human=True)
+    audit.unlink(missing_ok=True)
+    audit.with_name(audit.name + ".head").unlink(missing_ok=True)
+    with _throw_away_issuer(state, port) as (about, issuer), _deploy_tools() as deploy_url:
+        read = _with_demo(loader(settings, os.environ), about, deploy_url, state)
+        token = issuer.mint("demo-agent", _all_scopes(read()), about.audience, "demo", _LIFETIME)
+        code = run(settings, read, started=lambda gateway, _port: _announce(gateway, about.url, token, audit))
+    raise SystemExit(code)
+
+
+@contextmanager
+def _throw_away_issuer(state: Path, port: int) -> Iterator[tuple[DemoIssuer, DevIssuer]]:
+    url = f"http://127.0.0.1:{port}/mcp"
+    key = state / "issuer.pem"
+    about = DemoIssuer(issuer=f"http://127.0.0.1:{port}/demo-issuer", audience=url, url=url, key=str(key))
+    key.unlink(missing_ok=True)
+    issuer = DevIssuer.create(about.issuer, key)
+    (state / "jwks.json").write_text(json.dumps(issuer.jwks()))
+    about.save(state)
+    try:
+        yield about, issuer
+    finally:
+        for name in ("issuer.json", "issuer.pem", "jwks.json"):
+            (state / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _deploy_tools() -> Iterator[str]:
+    """Our example server as a child, on a free port; it ends with the demo."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / "examples" / "deploy_tools").is_dir():
+        fail("the demo needs a checkout of the repository: its example server is in examples/", UNUSABLE)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    child = subprocess.Popen(  # noqa: S603 - our own example, by our own interpreter
+        [sys.executable, "-m", _EXAMPLE, "--transport", "http", "--host", "127.0.0.1", "--port", str(port)],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        child.terminate()
+        try:
+            child.wait(5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _with_demo(read: Load, about: DemoIssuer, deploy_url: str, state: Path) -> Load:
+    """The same routes with the throw-away issuer as ``auth`` and the example server where it listens."""
+
+    def reread() -> Routes:
+        routes = read()
+        auth = routes.auth or Auth.model_validate(
+            {
+                "resource": about.audience,
+                "issuers": [{"issuer": about.issuer, "jwks_file": str((state / "jwks.json").resolve())}],
+            }
+        )
+        changed = tuple(
+            route.model_copy(update={"backend": route.backend.model_copy(update={"url": deploy_url})})
+            if route.backend.url is not None and urlsplit(route.backend.url).netloc == "127.0.0.1:9000"
+            else route
+            for route in routes.routes
+        )
+        return routes.model_copy(update={"auth": auth, "routes": changed})
+
+    return reread
+
+
+def _all_scopes(routes: Routes) -> list[str]:
+    from gateway.app import scopes_of
+
+    return sorted(scopes_of(routes, None))
+
+
+def _announce(gateway: Gateway, url: str, token: str, audit: Path) -> None:
+    """Wait beside the gateway until its backends were tried, then say how to connect."""
+
+    async def say() -> None:
+        await gateway.tried.wait()
+        _print_welcome(gateway, url, token, audit)
+
+    gateway.spawn(say())
+
+
+def _print_welcome(gateway: Gateway, url: str, token: str, audit: Path) -> None:
+    client = {"mcpServers": {"gateway": {"type": "http", "url": url, "headers": {"Authorization": f"Bearer {token}"}}}}
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+    call = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "deploy__list_services", "arguments": {}, "_meta": meta},
+    }
+    out.print(Panel.fit(f"[bold]mcp-gateway[/] is running: [bold cyan]{url}[/]"))
+    for name, backend in gateway.backends.items():
+        count = len(backend.listing.tools) if backend.listing else 0
+        state = f"[green]{count} tools[/]" if backend.up else "[red]not reached; it will be tried again[/]"
+        out.print(f"  {name:<10} {state}", highlight=False)
+    _raw("\nToken (8 hours, every scope):\n")
+    _raw(token)
+    _raw("\nTry it:\n")
+    _raw(
+        f"curl -s {url} -H 'Authorization: Bearer {token}' \\\n"
+        "  -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\\n"
+        "  -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/call' -H 'Mcp-Name: deploy__list_services' \\\n"
+        f"  -d '{json.dumps(call)}'"
+    )
+    _raw("\nClient configuration:\n")
+    _raw(json.dumps(client, indent=2))
+    _raw(
+        "\nmcp-gateway tools --scopes 'deploy:read time:read'   what fewer scopes may call"
+        f"\nmcp-gateway audit verify {audit}   every decision, tamper-evident"
+        "\n\nCtrl-C ends everything."
+    )
+    sys.stdout.flush()
+
+
+def _raw(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)

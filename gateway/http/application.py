@@ -1,0 +1,57 @@
+"""Which ASGI callable serves which path, decided before any framework sees the request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gateway.http.endpoint import PATH
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+_BELOW = PATH + "/"
+
+
+class Application:
+    """``/mcp*`` to the endpoint, ``/.well-known/*`` to the metadata, the rest to the operations.
+
+    Args:
+        operations: None where they have a port of their own; then nothing else exists here.
+        started: awaited once before the first request.
+        stopped: awaited once after the last.
+    """
+
+    def __init__(
+        self,
+        endpoint: Asgi,
+        metadata: Asgi,
+        operations: Asgi | None,
+        *,
+        started: Callable[[], Awaitable[None]],
+        stopped: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._endpoint = endpoint
+        self._metadata = metadata
+        self._operations = operations or metadata
+        self._started = started
+        self._stopped = stopped
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            path = scope["path"]
+            if path == PATH or (path.startswith(_BELOW) and "/" not in path[len(_BELOW) :]):
+                await self._endpoint(scope, receive, send)
+            elif path.startswith("/.well-known/"):
+                await self._metadata(scope, receive, send)
+            else:
+                await self._operations(scope, receive, send)
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        await self._started()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stopped()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,134 @@
+"""``/mcp`` and ``/mcp/<toolset>`` as a plain ASGI callable: a framework route costs more than the whole policy."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.errors import Forbidden, InvalidRequest, Refusal
+from gateway.http import guards
+from gateway.http.responder import Responder
+from gateway.http.streams import MAX_STREAMS, Streams
+from gateway.pipeline import Pipeline
+from gateway.protocol.answers import Answer
+from gateway.protocol.inbound import Inbound
+
+PATH = "/mcp"
+
+
+class Endpoint:
+    """Turns ASGI into ``Inbound`` values and answers back into ASGI."""
+
+    def __init__(self, pipeline: Pipeline, guard: guards.BrowserGuard, streams: Streams, *, max_body: int) -> None:
+        self._pipeline = pipeline
+        self._guard = guard
+        self._streams = streams
+        self._max_body = max_body
+        self._prefix = os.urandom(6).hex()
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """Serve one HTTP request below ``PATH``."""
+        headers, repeated, authorization = _read_headers(scope["headers"])
+        inbound = Inbound(
+            request_id=f"{self._prefix}{next(self._numbers):08x}",
+            client_address=scope["client"][0] if scope["client"] else "",
+            toolset=_toolset(scope["path"]),
+            headers=headers,
+            repeated=repeated,
+            authorization=authorization,
+            read=lambda: self._read(receive),
+        )
+        reply_headers = [(b"x-request-id", inbound.request_id.encode())]
+        origin = headers.get("origin")
+        if origin is not None:
+            reply_headers += self._guard.cors(origin)
+        try:
+            self._admit(scope, inbound)
+        except Refusal as refusal:
+            if refusal.status == 405:
+                reply_headers.append((b"allow", b"POST"))
+            await Responder(send, reply_headers, may_stream=False).finish(await self._pipeline.refuse(inbound, refusal))
+            return
+        await self._serve(scope["method"], inbound, send, reply_headers)
+
+    def _admit(self, scope: Mapping[str, Any], inbound: Inbound) -> None:
+        """What is refused before anybody is authenticated."""
+        method, headers = scope["method"], inbound.headers
+        self._guard.check(headers, inbound.repeated)
+        if inbound.toolset is not None and not self._pipeline.rules.catalog.has(inbound.toolset):
+            raise InvalidRequest("There is no such toolset here.", status=404)
+        if method == "POST":
+            guards.check_framing(headers, inbound.repeated, self._max_body)
+            if not guards.accepts(headers, "application/json") and not guards.accepts(headers, "text/event-stream"):
+                raise InvalidRequest("The client must accept application/json and text/event-stream.", status=406)
+        elif method == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers:
+            return
+        elif method not in ("GET", "DELETE") or "mcp-session-id" not in headers:
+            raise InvalidRequest("Only POST is served here outside a session.", status=405)
+        elif method == "GET" and not guards.accepts(headers, "text/event-stream"):
+            raise InvalidRequest("This stream is text/event-stream.", status=406)
+
+    async def _serve(self, method: str, inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
+        if method == "POST":
+            may_stream = guards.accepts(inbound.headers, "text/event-stream")
+            responder = Responder(send, headers, may_stream=may_stream)
+            try:
+                await responder.finish(await self._pipeline.post(inbound, responder.notify))
+            finally:
+                responder.abandon()
+        elif method == "GET":
+            await self._stream(inbound, send, headers)
+        elif method == "DELETE":
+            await Responder(send, headers, may_stream=False).finish(await self._pipeline.end(inbound))
+        else:
+            headers += self._guard.preflight(inbound.headers["origin"])
+            await Responder(send, headers, may_stream=False).finish(Answer(204))
+
+    async def _stream(self, inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
+        answer, session = await self._pipeline.stream(inbound)
+        if session is not None and len(self._streams) >= MAX_STREAMS:
+            answer, session = await self._pipeline.refuse(inbound, Forbidden("Too many open streams.")), None
+        if session is None:
+            await Responder(send, headers, may_stream=False).finish(answer)
+        else:
+            await self._streams.serve(send, headers)
+
+    async def _read(self, receive: Any) -> bytes:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        parts = [body]
+        size = len(body)
+        while message.get("more_body", False) and size <= self._max_body:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        if message["type"] != "http.request":
+            raise InvalidRequest("The body ended before it was whole.")
+        if size > self._max_body:
+            raise guards.too_large(self._max_body)
+        return b"".join(parts) if len(parts) > 1 else body
+
+
+def _toolset(path: str) -> str | None:
+    return path[len(PATH) + 1 :] if len(path) > len(PATH) else None
+
+
+def _read_headers(
+    raw: Iterable[tuple[bytes, bytes]],
+) -> tuple[dict[str, str], frozenset[str], tuple[bytes, ...]]:
+    """Names in lower case to values, the names that came more than once, and every Authorization value."""
+    headers: dict[str, str] = {}
+    repeated: set[str] = set()
+    authorization: list[bytes] = []
+    for name_bytes, value in raw:
+        name = name_bytes.decode("latin-1")
+        if name == "authorization":
+            authorization.append(value)
+        elif name in headers:
+            repeated.add(name)
+        else:
+            headers[name] = value.decode("latin-1").strip(" \t")
+    return headers, frozenset(repeated), tuple(authorization)

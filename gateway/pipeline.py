@@ -1,0 +1,293 @@
+"""The path of one message, from the bytes of a request to the bytes of its answer.
+
+authenticate → read → parse once → which era → the method, with its checks → [finally: audit, metrics]. There is one
+order and it stands here; every way out, a refusal, a failure or a client that hangs up, passes the same ``finally``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from gateway.audit import AuditEvent
+from gateway.errors import InsufficientScope, InvalidRequest, Refusal, Unauthenticated, UnknownSession
+from gateway.exchange import METHODS, Exchange, Policy, Rules, answer
+from gateway.models import ANONYMOUS, ClientRequest, Era, Principal
+from gateway.ports import Meter, Notify, Sessions
+from gateway.protocol import answers, jsonrpc, lifecycle, revisions, strict_json
+from gateway.protocol import inbound as wire
+from gateway.protocol.answers import Answer
+from gateway.protocol.authorization import challenge
+from gateway.protocol.inbound import Inbound
+from gateway.protocol.session import LIFETIME, Session, SessionSealer
+
+MAX_BATCH = 50
+
+_KNOWN_METHODS = frozenset(name for _, name in METHODS) | {"initialize", "session/stream", "session/end"}
+_SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(slots=True)
+class _Path:
+    """What is known of one message while it travels; mutable, private to this module."""
+
+    rules: Rules
+    inbound: Inbound
+    event: AuditEvent
+    began: float
+    era: Era = "modern"
+    id: str | int | None = None
+    exchange: Exchange | None = None
+
+
+class Pipeline:
+    """Serves messages. ``rules`` is read once a message and replaced as a whole by a reload.
+
+    Args:
+        rules: the first snapshot.
+        policy: the checks in their order, the audit log, our server info.
+        sealer: opens and seals legacy session ids.
+        sessions: which of them were ended.
+        meter: counts.
+        failed: told of an unexpected exception and the request's id; it logs.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        policy: Policy,
+        *,
+        sealer: SessionSealer,
+        sessions: Sessions,
+        meter: Meter,
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        self.rules = rules
+        self._policy = policy
+        self._sealer = sealer
+        self._sessions = sessions
+        self._meter = meter
+        self._failed = failed
+
+    async def post(self, inbound: Inbound, notify: Notify) -> Answer:
+        """Answer one POST. ``notify`` takes the notifications that belong to it."""
+        path = self._open(inbound)
+        return await self._framed(path, lambda: self._post(path, notify))
+
+    async def stream(self, inbound: Inbound) -> tuple[Answer, Session | None]:
+        """Whether a legacy client may open its GET stream: a session, or the answer that refuses it."""
+        path = self._open(inbound, "session/stream")
+        found: list[Session] = []
+
+        async def opened() -> Answer:
+            principal = await self._authenticate(path)
+            found.append(await self._session(path, principal))
+            path.event.outcome = "ok"
+            return Answer(200)
+
+        return await self._framed(path, opened), (found[0] if found else None)
+
+    async def end(self, inbound: Inbound) -> Answer:
+        """Answer a DELETE: the session is over."""
+        path = self._open(inbound, "session/end")
+
+        async def ended() -> Answer:
+            principal = await self._authenticate(path)
+            await self._session(path, principal)
+            await self._sessions.end(inbound.headers["mcp-session-id"], LIFETIME)
+            path.event.outcome = "ok"
+            return Answer(204)
+
+        return await self._framed(path, ended)
+
+    async def refuse(self, inbound: Inbound, refusal: Refusal) -> Answer:
+        """Record and say a refusal that was decided before the pipeline (a guard's)."""
+        path = self._open(inbound)
+
+        async def refused() -> Answer:
+            raise refusal
+
+        return await self._framed(path, refused)
+
+    # The frame
+
+    def _open(self, inbound: Inbound, method: str = "", suffix: str = "") -> _Path:
+        event = AuditEvent(request_id=inbound.request_id + suffix)
+        event.client_address = inbound.client_address
+        event.toolset = inbound.toolset
+        event.method = method
+        event.started = time.time()
+        return _Path(self.rules, inbound, event, time.perf_counter())
+
+    async def _framed(self, path: _Path, serve: Any) -> Answer:
+        event = path.event
+        reply: Answer | None = None
+        try:
+            reply = await serve()
+        except Refusal as refusal:
+            event.outcome = refusal.outcome
+            event.rule = refusal.rule or event.rule
+            event.dispatched = refusal.dispatched
+            reply = self._say(path, refusal)
+        except Exception as error:  # noqa: BLE001 - the one broad except: nothing unexpected may reach a client
+            event.outcome = "internal_error"
+            self._failed(path.inbound.request_id, error)
+            reply = answers.internal_error(path.id, path.inbound.request_id)
+        finally:
+            event.http_status = reply.status if reply else None
+            self._close(path)
+        return reply
+
+    def _close(self, path: _Path) -> None:
+        """Record and count; synchronous, because an ``await`` here would be lost when the client hangs up."""
+        event = path.event
+        seconds = time.perf_counter() - path.began
+        event.duration_ms = seconds * 1000
+        if event.method != "batch":
+            self._policy.audit.append(event)
+            method = event.method if event.method in _KNOWN_METHODS else "other"
+            self._meter.request(method, event.route or "", event.tool or "", event.outcome, path.era, seconds)
+
+    def _say(self, path: _Path, refusal: Refusal) -> Answer:
+        call = path.exchange.call if path.exchange else None
+        reply = answers.refused(
+            refusal,
+            request_id=path.id,
+            era=path.era,
+            tool_call=path.event.method == "tools/call",
+            server_info=self._policy.server_info,
+            over_http=path.rules.routes.refusals == "http",
+            limits=call.tool.policy.limits if call else (),
+            in_session=path.exchange is not None,
+        )
+        auth = path.rules.routes.auth
+        if auth is None or not isinstance(refusal, Unauthenticated | InsufficientScope):
+            return reply
+        toolset = path.inbound.toolset
+        value = challenge(refusal, auth, toolset, path.rules.scopes.get(toolset, frozenset()))
+        return Answer(reply.status, reply.body, (*reply.headers, ("www-authenticate", value)))
+
+    # The path
+
+    async def _post(self, path: _Path, notify: Notify) -> Answer:
+        principal = await self._authenticate(path)
+        body = await path.inbound.read()
+        value = strict_json.parse(body)
+        if isinstance(value, list):
+            return await self._batch(path, principal, value, body, notify)
+        return await self._message(path, principal, value, body, notify)
+
+    async def _authenticate(self, path: _Path) -> Principal:
+        if path.rules.routes.auth is None:
+            principal = ANONYMOUS
+        else:
+            principal = await path.rules.authenticate(path.inbound.authorization)
+        path.event.principal = principal
+        return principal
+
+    async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, notify: Notify) -> Answer:
+        path.id = jsonrpc.id_of(value)
+        message = jsonrpc.read(value)
+        wire.refuse_repeated(path.inbound.repeated)
+        path.era = path.event.era = wire.era_of(message, path.inbound.headers)
+        if not isinstance(message, jsonrpc.Request):
+            return await self._accepted(path, principal, message)
+        path.event.method = message.method[:64]
+        path.event.trace_id = wire.trace_id(message, path.inbound.headers)
+        if message.method == "initialize" and path.era == "legacy":
+            return self._initialize(path, principal, message)
+        request = await self._request(path, principal, message, body)
+        path.event.revision = request.revision
+        exchange = Exchange(path.rules, path.inbound, _with_token(notify, request), path.event, principal, request)
+        path.exchange = exchange
+        return await answer(exchange, self._policy)
+
+    async def _request(self, path: _Path, principal: Principal, message: jsonrpc.Request, body: bytes) -> ClientRequest:
+        raw: Mapping[str, msgspec.Raw] = {}
+        if message.method == "tools/call" and message.params:
+            raw = strict_json.members(strict_json.members(body)["params"])
+        if path.era == "modern":
+            return wire.modern_request(message, path.inbound.headers, raw)
+        session = await self._session(path, principal)
+        return wire.legacy_request(message, session, raw)
+
+    async def _session(self, path: _Path, principal: Principal) -> Session:
+        path.era = path.event.era = "legacy"
+        headers = path.inbound.headers
+        session_id = headers.get("mcp-session-id")
+        if session_id is None:
+            raise InvalidRequest("This request needs an Mcp-Session-Id; send initialize first.")
+        session = self._sealer.open(session_id, principal)
+        if await self._sessions.ended(session_id):
+            raise UnknownSession
+        path.event.revision = session.revision
+        version = headers.get("mcp-protocol-version", session.revision)
+        if version not in revisions.LEGACY:
+            raise InvalidRequest(f"MCP-Protocol-Version {version[:64]!a} is not served in a session.")
+        return session
+
+    async def _accepted(self, path: _Path, principal: Principal, message: jsonrpc.Message) -> Answer:
+        """Notifications and posted responses are acknowledged; nothing of them is acted on."""
+        if isinstance(message, jsonrpc.Notification):
+            path.event.method = message.method[:64]
+        elif path.era == "modern":
+            raise InvalidRequest("Responses are not posted in this protocol version.")
+        if path.era == "legacy":
+            await self._session(path, principal)
+        path.event.outcome = "ok"
+        return Answer(202)
+
+    def _initialize(self, path: _Path, principal: Principal, message: jsonrpc.Request) -> Answer:
+        revision, capabilities, client_info = lifecycle.negotiate(message)
+        path.event.revision = revision
+        session_id = self._sealer.seal(principal, revision, capabilities, client_info)
+        path.event.outcome = "ok"
+        members = lifecycle.initialize_result(revision, self._policy.server_info)
+        body = answers.result(message.id, "legacy", members, self._policy.server_info)
+        return Answer(200, body, (("mcp-session-id", session_id),))
+
+    async def _batch(self, path: _Path, principal: Principal, values: list[Any], body: bytes, notify: Notify) -> Answer:
+        """Split, run one after another, join: mandatory at 2025-03-26 and nowhere else (``basic/index`` there)."""
+        session = await self._session(path, principal) if "mcp-session-id" in path.inbound.headers else None
+        if session is None or session.revision != revisions.BATCH_REVISION:
+            raise InvalidRequest("The body must be one JSON-RPC message, not an array.")
+        if not 1 <= len(values) <= MAX_BATCH:
+            raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} messages.")
+        parts: list[bytes] = []
+        for index, (value, raw) in enumerate(zip(values, _SPLIT.decode(body), strict=True)):
+            part = await self._part(path, principal, value, bytes(raw), notify, index)
+            if part.body:
+                parts.append(part.body)
+        path.event.method, path.event.outcome = "batch", "ok"
+        return Answer(200, b"[" + b",".join(parts) + b"]") if parts else Answer(202)
+
+    async def _part(
+        self, outer: _Path, principal: Principal, value: Any, body: bytes, notify: Notify, index: int
+    ) -> Answer:
+        path = self._open(outer.inbound, suffix=f".{index}")
+        path.event.principal = principal
+
+        async def serve() -> Answer:
+            path.id = jsonrpc.id_of(value)
+            if isinstance(value, dict) and value.get("method") == "initialize":
+                raise InvalidRequest("initialize must not be part of a batch.")
+            return await self._message(path, principal, value, body, notify)
+
+        return await self._framed(path, serve)
+
+
+def _with_token(notify: Notify, request: ClientRequest) -> Notify:
+    """Progress goes back under the client's own token, value and type; without one it goes nowhere."""
+    token = request.progress_token
+
+    def send(method: str, params: Mapping[str, Any]) -> None:
+        if method != "notifications/progress":
+            notify(method, params)
+        elif token is not None:
+            notify(method, {**params, "progressToken": token})
+
+    return send

@@ -1,0 +1,37 @@
+"""May this principal use this tool? One predicate answers for lists and for calls."""
+
+from __future__ import annotations
+
+from gateway.errors import InsufficientScope, UnknownTool
+from gateway.models import Call, Principal, Tool
+
+
+def permits(principal: Principal, tool: Tool) -> bool:
+    """Whether ``principal`` may see and call ``tool``: a rule names it, and the token has every scope of that rule."""
+    policy = tool.policy
+    return policy.scopes is not None and not policy.hidden and policy.scopes <= principal.scopes
+
+
+async def authorize(call: Call) -> None:
+    """Refuse what ``permits`` does not.
+
+    Raises:
+        InsufficientScope: the token lacks scopes; names all that the call needs (MCP authorization, scope challenge).
+        UnknownTool: no rule names the tool, or it is hidden.
+    """
+    if permits(call.principal, call.tool):
+        return
+    policy = call.tool.policy
+    if policy.scopes is None or policy.hidden:
+        raise UnknownTool(f"Unknown tool: {call.tool.name}", rule=policy.rule)
+    missing = policy.scopes - call.principal.scopes
+    raise InsufficientScope(
+        f"This call needs the scopes {_listed(policy.scopes)}; the token lacks {_listed(missing)}.",
+        needed=policy.scopes,
+        missing=missing,
+        rule=policy.rule,
+    )
+
+
+def _listed(scopes: frozenset[str]) -> str:
+    return ", ".join(sorted(scopes))

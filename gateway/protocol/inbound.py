@@ -1,0 +1,152 @@
+"""From headers and a message to a ``ClientRequest``: which era it is, and that its parts agree.
+
+The body decides the era, because policy acts on the body (``basic/versioning``):
+
+1. ``params._meta`` names a protocol version: modern. Headers must mirror the body.
+2. ``initialize``, a session id, or a version header of a handshake revision: legacy.
+3. Any other version header: a modern request that lacks its envelope, or a version nobody speaks.
+4. Nothing at all: legacy, and it needs a session.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
+
+from gateway.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, InvalidRequest
+from gateway.models import ClientRequest, Era
+from gateway.protocol import jsonrpc, revisions
+from gateway.protocol.session import Session
+
+ROUTING_HEADERS = frozenset({"mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id"})
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_RAW: Mapping[str, msgspec.Raw] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What arrived on the endpoint, before anything of it is believed.
+
+    ``headers`` has lower-case names; ``repeated`` names those that came more than once. ``authorization`` has every
+    ``Authorization`` value. ``read`` gives the whole body, bounded.
+    """
+
+    request_id: str
+    client_address: str
+    toolset: str | None
+    headers: Mapping[str, str]
+    repeated: frozenset[str]
+    authorization: tuple[bytes, ...]
+    read: Callable[[], Awaitable[bytes]]
+
+
+def era_of(message: jsonrpc.Message, headers: Mapping[str, str]) -> Era:
+    """Which era a message belongs to.
+
+    Raises:
+        InvalidRequest: -32602 or -32022 where a version header names neither.
+    """
+    params = {} if isinstance(message, jsonrpc.Response) else message.params
+    meta = params.get("_meta")
+    if isinstance(meta, dict) and revisions.PROTOCOL_VERSION in meta:
+        return "modern"
+    header = headers.get("mcp-protocol-version")
+    method = "" if isinstance(message, jsonrpc.Response) else message.method
+    if method == "initialize" or "mcp-session-id" in headers or header is None or header in revisions.LEGACY:
+        return "legacy"
+    if header not in revisions.MODERN:
+        raise unsupported_version(header)
+    if isinstance(message, jsonrpc.Request):
+        raise InvalidRequest(
+            f"params._meta must carry {revisions.PROTOCOL_VERSION} and {revisions.CLIENT_CAPABILITIES}.",
+            code=INVALID_PARAMS,
+        )
+    return "modern"
+
+
+def unsupported_version(requested: str) -> InvalidRequest:
+    """-32022 with the versions that are served (``basic/versioning``)."""
+    return InvalidRequest(
+        f"Protocol version {requested[:64]!a} is not served here.",
+        code=UNSUPPORTED_VERSION,
+        data={"supported": list(revisions.MODERN), "requested": requested[:64]},
+    )
+
+
+def refuse_repeated(repeated: frozenset[str]) -> None:
+    """A routing header given twice is refused: readers of the first and of the last would disagree."""
+    for name in repeated:
+        if name in ROUTING_HEADERS or name.startswith("mcp-param-"):
+            raise InvalidRequest(f"The header {name[:64]} appears more than once.", code=HEADER_MISMATCH)
+
+
+def modern_request(
+    message: jsonrpc.Request, headers: Mapping[str, str], raw: Mapping[str, msgspec.Raw] = _NO_RAW
+) -> ClientRequest:
+    """A modern request whose envelope is complete and mirrored in its headers (``basic/transports``, 2026-07-28).
+
+    Raises:
+        InvalidRequest: -32602, -32020 or -32022, each with HTTP 400.
+    """
+    body = {"method": message.method, "params": message.params}
+    verdict = classify_inbound_request(body, headers=headers, supported_modern_versions=revisions.MODERN)
+    if isinstance(verdict, InboundLadderRejection):
+        raise InvalidRequest(verdict.message, code=verdict.code, data=verdict.data)
+    if not isinstance(verdict.client_capabilities, dict):
+        raise InvalidRequest(f"{revisions.CLIENT_CAPABILITIES} must be an object.", code=INVALID_PARAMS)
+    return ClientRequest(
+        id=message.id,
+        method=message.method,
+        params=message.params,
+        raw=raw,
+        meta=message.params["_meta"],
+        era="modern",
+        revision=verdict.protocol_version,
+        capabilities=verdict.client_capabilities,
+        client_info=verdict.client_info if isinstance(verdict.client_info, dict) else None,
+    )
+
+
+def legacy_request(
+    message: jsonrpc.Request, session: Session, raw: Mapping[str, msgspec.Raw] = _NO_RAW
+) -> ClientRequest:
+    """A request inside a legacy session, with what the session knows put where the modern form has it."""
+    meta = message.params.get("_meta", {})
+    if not isinstance(meta, dict):
+        raise InvalidRequest("params._meta must be an object.", code=INVALID_PARAMS, status=200)
+    return ClientRequest(
+        id=message.id,
+        method=message.method,
+        params=message.params,
+        raw=raw,
+        meta=meta,
+        era="legacy",
+        revision=session.revision,
+        capabilities=session.capabilities,
+        client_info=session.client_info,
+    )
+
+
+def trace_id(message: jsonrpc.Request, headers: Mapping[str, str]) -> str | None:
+    """The trace id of the W3C ``traceparent`` in ``_meta``, or else in the header of that name."""
+    meta = message.params.get("_meta")
+    parent = meta.get("traceparent") if isinstance(meta, dict) else None
+    found = _TRACEPARENT.fullmatch(parent if isinstance(parent, str) else headers.get("traceparent", ""))
+    return found.group(1) if found else None
+
+
+def crossing_meta(raw: Mapping[str, msgspec.Raw], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a client's ``_meta`` may reach a backend: all but the reserved keys, which are ours on both legs."""
+    if not any(_crosses(key) for key in meta):
+        return {}
+    source: Mapping[str, Any] = msgspec.json.decode(raw["_meta"], type=dict[str, msgspec.Raw]) if raw else meta
+    return {key: value for key, value in source.items() if _crosses(key)}
+
+
+def _crosses(key: str) -> bool:
+    return key != "progressToken" and not key.startswith((revisions.RESERVED_PREFIX, revisions.VENDOR_PREFIX))

@@ -1,0 +1,106 @@
+"""JSON-RPC 2.0 messages: what kind a decoded body is, and that it is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import INVALID_PARAMS, InvalidRequest
+
+MAX_ID_LENGTH = 1024
+
+_MEMBERS = ("jsonrpc", "id", "method", "params", "result", "error")
+# Names that decide something; the same name in other case would be read by a lenient parser as the same member.
+_PARAMS = ("name", "arguments", "uri", "_meta", "cursor", "protocolVersion", "capabilities", "requestState")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request: it wants an answer under its ``id``."""
+
+    id: str | int
+    method: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification: nobody answers it."""
+
+    method: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer of a legacy client to a request of a server."""
+
+    id: str | int
+    body: Mapping[str, Any]
+
+
+Message = Request | Notification | Response
+
+
+def read(value: Any) -> Message:
+    """The message in a decoded JSON value.
+
+    Raises:
+        InvalidRequest: -32600 where it is not one message; -32602 where ``params`` is not an object.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be one JSON-RPC object.")
+    if value.get("jsonrpc") != "2.0":
+        raise InvalidRequest('The member "jsonrpc" must be "2.0".')
+    _refuse_lookalikes(value, _MEMBERS)
+    if "method" not in value:
+        return _response(value)
+    method = value["method"]
+    if not isinstance(method, str) or not method or len(method) > MAX_ID_LENGTH:
+        raise InvalidRequest('The member "method" must be a non-empty string.')
+    params = _params(value)
+    if "id" not in value:
+        return Notification(method, params)
+    return Request(_id(value["id"]), method, params)
+
+
+def id_of(value: Any) -> str | int | None:
+    """The id to answer under, as far as one can be read."""
+    candidate = value.get("id") if isinstance(value, dict) else None
+    usable = isinstance(candidate, str | int) and not isinstance(candidate, bool)
+    return candidate if usable and len(str(candidate)) <= MAX_ID_LENGTH else None
+
+
+def _params(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    params = value.get("params", {})
+    if not isinstance(params, dict):
+        raise InvalidRequest('The member "params" must be an object.', code=INVALID_PARAMS)
+    _refuse_lookalikes(params, _PARAMS)
+    return params
+
+
+def _response(value: Mapping[str, Any]) -> Response:
+    if ("result" in value) == ("error" in value):
+        raise InvalidRequest("The body is neither a request, a notification nor a response.")
+    return Response(_id(value.get("id")), value)
+
+
+def _id(value: Any) -> str | int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidRequest('The member "id" must be a string or an integer.')
+    if isinstance(value, int) and value.bit_length() > 1024:
+        raise InvalidRequest('The member "id" is too large.')
+    if isinstance(value, str) and len(value) > MAX_ID_LENGTH:
+        raise InvalidRequest('The member "id" is too long.')
+    return value
+
+
+def _refuse_lookalikes(members: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in members:
+        if key in known:
+            continue
+        folded = key.casefold()
+        for name in known:
+            if folded == name.casefold():
+                raise InvalidRequest(f'A member differs from "{name}" in case only.')

@@ -1,0 +1,96 @@
+"""One reading of every body: JSON that two parsers could read differently is refused.
+
+RFC 8259 leaves duplicate keys, numbers out of range and lone surrogates open; a gateway that authorises one reading
+and forwards bytes that mean another has no policy. What passes here has exactly one meaning, so that the bytes of
+``params.arguments`` may be forwarded as they came.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import jiter
+import msgspec
+
+from gateway.errors import INVALID_REQUEST, PARSE_ERROR, InvalidRequest
+
+MAX_DEPTH = 64
+
+_OPENING = re.compile(rb"[\[{]")
+# An exponent, or more digits than a double can hold, is the only way to a number out of range.
+_MAY_OVERFLOW = re.compile(rb"[0-9][eE][+]?[0-9]{3}|[0-9]{309}")
+
+
+def parse(body: bytes) -> Any:
+    """Decode a body strictly.
+
+    Raises:
+        InvalidRequest: -32700 for what is not JSON in UTF-8, duplicate keys, NaN, numbers out of range, a byte order
+            mark; -32600 for nesting over ``MAX_DEPTH``.
+    """
+    try:
+        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        if b"recursion" in str(error).encode():
+            raise _too_deep() from None
+        raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.", code=PARSE_ERROR) from None
+    if len(_OPENING.findall(body)) > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise _too_deep()
+    if _MAY_OVERFLOW.search(body) and _has_infinity(value):
+        raise InvalidRequest("The body has a number out of range.", code=PARSE_ERROR)
+    return value
+
+
+def members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The members of a JSON object as the bytes they are written in; ``raw`` has passed ``parse``."""
+    return _MEMBERS.decode(raw)
+
+
+def encode(value: Any) -> bytes:
+    """JSON of a value whose parts may be ``msgspec.Raw``, which are copied as they are."""
+    return _ENCODER.encode(value)
+
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODER = msgspec.json.Encoder()
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.", code=INVALID_REQUEST)
+
+
+def _reason(error: ValueError) -> str:
+    # jiter quotes keys of the body; positions are enough for the sender and hold nothing of anybody.
+    text = str(error)
+    position = re.search(r"line \d+ column \d+$", text)
+    where = f" at {position.group()}" if position else ""
+    return f"a key appears twice{where}" if "duplicate key" in text else f"syntax error{where}"
+
+
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
+    while level:
+        children: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                children.extend(node.values())
+            elif isinstance(node, list):
+                children.extend(node)
+        depth += any(isinstance(node, dict | list) for node in level)
+        level = children
+    return depth
+
+
+def _has_infinity(value: Any) -> bool:
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, float) and math.isinf(node):
+            return True
+        if isinstance(node, dict):
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+    return False

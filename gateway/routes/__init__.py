@@ -1,0 +1,28 @@
+"""Policy: ``routes.yaml``, which can be reloaded while the gateway runs."""
+
+from gateway.errors import ConfigError, Problem
+from gateway.routes.auth import Auth, Issuer, JwksPolicy
+from gateway.routes.backend import Backend, Credentials
+from gateway.routes.loader import load, parse
+from gateway.routes.models import Defaults, LimitRule, Route, Routes, ToolRule, Toolset
+from gateway.routes.reference import json_schema, markdown
+
+__all__ = [
+    "Auth",
+    "Backend",
+    "ConfigError",
+    "Credentials",
+    "Defaults",
+    "Issuer",
+    "JwksPolicy",
+    "LimitRule",
+    "Problem",
+    "Route",
+    "Routes",
+    "ToolRule",
+    "Toolset",
+    "json_schema",
+    "load",
+    "markdown",
+    "parse",
+]

@@ -1,0 +1,122 @@
+"""``backend:`` of a route: where its MCP server is, and how it is spoken to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from gateway.routes.fields import Era, Flag, HttpUrl, Model, Text, Word, not_yet
+from gateway.routes.references import Secret, Variable
+
+_LEGACY_REVISIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+_MODERN_REVISIONS = ("2026-07-28",)
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_OURS = frozenset(
+    (
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "cookie"),
+        *("expect", "host", "keep-alive", "last-event-id", "proxy-connection", "te", "traceparent", "tracestate"),
+        *("trailer", "transfer-encoding", "upgrade"),
+    )
+)
+
+
+def _header_name(name: str) -> str:
+    if _HEADER.fullmatch(name) is None:
+        raise ValueError("is not the name of a header", "such as X-Api-Key")
+    if name.lower() in _OURS or name.lower().startswith("mcp-"):
+        raise ValueError(
+            "is a header that the gateway sets itself", "choose the header in which the backend expects it"
+        )
+    return name
+
+
+def _variable_name(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+        raise ValueError("is not the name of an environment variable", "letters, digits and underscores")
+    return name
+
+
+def _era(value: object) -> object:
+    if value in _MODERN_REVISIONS:
+        return "modern"
+    return "legacy" if value in _LEGACY_REVISIONS else value
+
+
+def _session(data: dict[str, Any]) -> Literal["shared", "principal", "client"]:
+    return "shared" if data.get("command") else "principal"
+
+
+class Credentials(Model):
+    """What the gateway shows a backend. The client's own token is never passed on."""
+
+    later: ClassVar[Mapping[str, str]] = {
+        "client_credentials": "use bearer: or header: with a token from the environment or a file",
+        "token_exchange": "use bearer: or header: with a token from the environment or a file",
+    }
+
+    bearer: Secret | None = Field(default=None, description="Token of `Authorization: Bearer`, as a reference.")
+    header: dict[Annotated[str, AfterValidator(_header_name)], Secret] = Field(
+        default={}, description='Headers by name, each value a reference: `{X-Api-Key: "${API_KEY}"}`.'
+    )
+
+    @model_validator(mode="after")
+    def _something_once(self) -> Credentials:
+        names = [name.lower() for name in self.header] + ["authorization"] * (self.bearer is not None)
+        if not names:
+            raise ValueError("has no credentials", "set bearer: or header:, or remove the key")
+        if len(names) > len(set(names)):
+            raise ValueError("sets a header twice", "bearer: is the Authorization header; names ignore case")
+        return self
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers in the clear: for the backend's connection alone."""
+        bearer = [("Authorization", f"Bearer {self.bearer.get_secret_value()}")] if self.bearer else []
+        return (*bearer, *((name, secret.get_secret_value()) for name, secret in self.header.items()))
+
+
+class Backend(Model):
+    """One MCP server behind us: exactly one of `url` and `command`."""
+
+    url: HttpUrl | None = Field(default=None, description="Its MCP endpoint. `${NAME}` is replaced.")
+    command: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Program and arguments of a stdio server, started by the gateway; no shell."
+    )
+    env: dict[Annotated[str, AfterValidator(_variable_name)], Variable] = Field(
+        default={},
+        repr=False,
+        exclude=True,
+        description="Environment of the program: plain values, and secrets by reference.",
+    )
+    cwd: Text | None = Field(default=None, description="Working directory of the program. Default: the gateway's.")
+    transport: Annotated[
+        Literal["auto", "streamable_http", "stdio"],
+        not_yet("the old HTTP+SSE transport; serve the backend over streamable HTTP", ("sse",)),
+    ] = Field(default="auto", description="`auto`: streamable HTTP for `url`, stdio for `command`.")
+    era: Annotated[Era, BeforeValidator(_era), Word("`auto`, `modern`, `legacy` or a revision")] = Field(
+        default="auto",
+        description="Protocol era; `auto` finds out. A revision stands for its era: `2026-07-28` is modern.",
+    )
+    session: Literal["shared", "principal", "client"] = Field(
+        default_factory=_session,
+        description="Who shares a session of a legacy backend. Default: `principal` for `url`, `shared` for `command`.",
+    )
+    credentials: Credentials | None = Field(default=None, description="What we show the backend. Default: nothing.")
+    trust_annotations: Flag = Field(
+        default=False, description="Policy may rely on `readOnlyHint` and `idempotentHint` of its tools."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Backend:
+        if (self.url is None) == (self.command is None):
+            raise ValueError("needs exactly one of url and command", "url: for HTTP, command: for stdio")
+        if self.url is not None and (self.env or self.cwd or self.transport == "stdio"):
+            raise ValueError("has a url, so env, cwd and transport stdio do not apply", "they go with command:")
+        if self.command is not None and (self.credentials or self.transport == "streamable_http"):
+            raise ValueError(
+                "has a command, so credentials and transport streamable_http do not apply",
+                "give a program its secrets with env:",
+            )
+        return self

@@ -1,0 +1,232 @@
+"""routes.yaml as values: what is behind the gateway, and who may call what, how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+
+from gateway.models import Limit, LimitKey, ToolPolicy
+from gateway.routes.auth import Auth
+from gateway.routes.backend import Backend
+from gateway.routes.fields import (
+    Count,
+    Duration,
+    Flag,
+    Model,
+    Name,
+    Pattern,
+    Scopes,
+    Size,
+    Text,
+    listed,
+    not_yet,
+    unique,
+)
+
+_PINS = not_yet("pins stay off; review tools with `mcp-gateway tools`", ("warn", "block"))
+_Redaction = Annotated[str, Field(pattern=r"^arguments(\.[^.\s]+)+$")]
+_Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,48}$")]
+
+
+class LimitRule(Model):
+    """At most so many calls in a time, as a steady rate (GCRA)."""
+
+    later: ClassVar[Mapping[str, str]] = {"cost": "every call counts as one"}
+
+    name: Name | None = Field(default=None, description="Name in metrics and refusals. Default: its place in the file.")
+    per: Annotated[
+        tuple[LimitKey, ...],
+        Field(min_length=1),
+        BeforeValidator(listed, json_schema_input_type=LimitKey | list[LimitKey]),
+        AfterValidator(unique),
+    ] = Field(description="What is counted apart: one, or a list whose combination counts.")
+    limit: Count = Field(description="Calls in each `window`; 1 or more.")
+    window: Duration = Field(description="The time in which `limit` calls may be made.")
+    burst: Count = Field(
+        default_factory=lambda data: data["limit"], description="Calls that may be made at once. Default: `limit`."
+    )
+    enforce: Annotated[Literal[True], not_yet("a limit is enforced; remove the key", (False,))] = Field(
+        default=True, description="`true`: refuse what is over the limit."
+    )
+
+    def to_limit(self, name: str) -> Limit:
+        """The limit under its full name, such as ``limits.everyone`` or ``routes.deploy.limits[0]``."""
+        return Limit(name=name, per=self.per, limit=self.limit, window=self.window, burst=self.burst)
+
+
+def _limits(rules: Sequence[LimitRule], path: str) -> tuple[Limit, ...]:
+    return tuple(
+        rule.to_limit(f"{path}.{rule.name}" if rule.name else f"{path}[{index}]") for index, rule in enumerate(rules)
+    )
+
+
+class Defaults(Model):
+    """What holds for every route that says nothing else."""
+
+    timeout: Duration = Field(default=30.0, description="A call ends after this time without an answer or progress.")
+    max_timeout: Duration = Field(default=300.0, description="A call ends after this time, progress or not.")
+    max_concurrency: Count = Field(default=64, description="Calls at the backend at once, for each replica.")
+    max_response: Size = Field(default=16 << 20, description="The largest answer that is accepted.")
+    list_timeout: Duration = Field(default=3.0, description="Time for the backend's lists to be fetched.")
+    pins: Annotated[Literal["off"], _PINS] = Field(default="off", description="Pinned tool definitions: `off`.")
+    refresh: Duration = Field(default=60.0, description="How often lists are fetched; notifications refresh at once.")
+
+
+class ToolRule(Model):
+    """What holds for the tools that its key names."""
+
+    scopes: Scopes | None = Field(
+        default=None, description="Scopes needed, all of them, in place of the route's. `[]` is public."
+    )
+    limits: tuple[LimitRule, ...] = Field(default=(), description="Limits in addition to the route's.")
+    timeout: Duration | None = Field(default=None, description="In place of the route's.")
+    max_timeout: Duration | None = Field(default=None, description="In place of the route's.")
+    hidden: Flag = Field(default=False, description="`true`: neither listed nor callable.")
+
+
+class Route(Model):
+    """A backend and its tool rules, scopes and limits."""
+
+    later: ClassVar[Mapping[str, str]] = {
+        "prompts": "rules are for tools; remove the key",
+        "resources": "rules are for tools; remove the key",
+        "request_state": "state of a request is sealed; remove the key",
+        "expose_backend_info": "results name the gateway; remove the key",
+    }
+
+    name: Name = Field(description="Unique; lower-case letters, digits and hyphens, 40 at most.")
+    description: str = Field(default="", description="For people: what is behind it.")
+    backend: Backend = Field(description="The MCP server.")
+    prefix: _Prefix = Field(
+        default_factory=lambda data: f"{data['name']}__",
+        description="What public names of its tools begin with. Default: `<name>__`.",
+    )
+    scopes: Scopes | None = Field(
+        default=None,
+        description="Scopes needed, all of them, for every tool that says nothing else. `[]` is public. "
+        "Without it, only tools with scopes of their own are listed and callable.",
+    )
+    limits: tuple[LimitRule, ...] = Field(default=(), description="Limits in addition to the file's.")
+    tools: dict[Pattern, ToolRule] = Field(
+        default={},
+        description="Rules by backend name or pattern (`*`, `?`): an exact name before patterns, "
+        "then the first pattern that matches.",
+    )
+    redact: tuple[_Redaction, ...] = Field(
+        default=(), description="Paths whose values the audit leaves out, such as `arguments.password`."
+    )
+    timeout: Duration | None = Field(default=None, description="In place of `defaults.timeout`.")
+    max_timeout: Duration | None = Field(default=None, description="In place of `defaults.max_timeout`.")
+    max_concurrency: Count | None = Field(default=None, description="In place of `defaults.max_concurrency`.")
+    max_response: Size | None = Field(default=None, description="In place of `defaults.max_response`.")
+    list_timeout: Duration | None = Field(default=None, description="In place of `defaults.list_timeout`.")
+    pins: Annotated[Literal["off"], _PINS] | None = Field(default=None, description="In place of `defaults.pins`.")
+    refresh: Duration | None = Field(default=None, description="In place of `defaults.refresh`.")
+
+    _defaults: Defaults = PrivateAttr(default=Defaults())
+    _file_limits: tuple[Limit, ...] = PrivateAttr(default=())
+    _policies: dict[str, ToolPolicy] = PrivateAttr(default_factory=dict)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._policies = {}
+        return copied
+
+    @property
+    def effective(self) -> Defaults:
+        """The route's own values over the file's."""
+        own = {name: getattr(self, name) for name in Defaults.model_fields}
+        return self._defaults.model_copy(update={name: value for name, value in own.items() if value is not None})
+
+    def policy_for(self, tool_name: str) -> ToolPolicy:
+        """What holds for a tool, by its backend name. Kept, so that asking again is cheap."""
+        if (policy := self._policies.get(tool_name)) is None:
+            policy = self._policies[tool_name] = self._decide(tool_name)
+        return policy
+
+    def within(self, defaults: Defaults, limits: tuple[Limit, ...]) -> None:
+        """Told once, by the file it stands in: what it inherits."""
+        self._defaults, self._file_limits = defaults, limits
+        self._policies.clear()
+
+    def _decide(self, tool_name: str) -> ToolPolicy:
+        key = self._rule_of(tool_name)
+        rule = self.tools[key] if key is not None else ToolRule()
+        path, rule_path = f"routes.{self.name}", f"routes.{self.name}.tools.{key}"
+        scopes = self.scopes if rule.scopes is None else rule.scopes
+        decided_by = f"{path}.scopes" if scopes is not None else path
+        if rule.hidden:
+            decided_by = f"{rule_path}.hidden"
+        elif rule.scopes is not None:
+            decided_by = f"{rule_path}.scopes"
+        effective = self.effective
+        return ToolPolicy(
+            scopes=None if scopes is None else frozenset(scopes),
+            rule=decided_by,
+            limits=self._file_limits
+            + _limits(self.limits, f"{path}.limits")
+            + _limits(rule.limits, f"{rule_path}.limits"),
+            timeout=rule.timeout or effective.timeout,
+            max_timeout=rule.max_timeout or effective.max_timeout,
+            hidden=rule.hidden,
+        )
+
+    def _rule_of(self, tool_name: str) -> str | None:
+        if tool_name in self.tools:
+            return tool_name
+        return next((pattern for pattern in self.tools if fnmatchcase(tool_name, pattern)), None)
+
+
+class Toolset(Model):
+    """A selection of routes and tools with its own URL, `/mcp/<name>`."""
+
+    routes: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+        min_length=1, description="Names of the routes it is made of."
+    )
+    tools: Annotated[tuple[Pattern, ...], AfterValidator(unique)] = Field(
+        default=("*",), min_length=1, description="Patterns on public names, prefix included. Default: all tools."
+    )
+    names: Literal["prefixed", "plain"] = Field(
+        default="prefixed", description="`plain`: names as the backend has them; for exactly one route."
+    )
+
+    @model_validator(mode="after")
+    def _plain_is_one_route(self) -> Toolset:
+        if self.names == "plain" and len(self.routes) != 1:
+            raise ValueError("has plain names, which need exactly one route", "name one route, or use prefixed names")
+        return self
+
+
+class Routes(Model):
+    """The whole file."""
+
+    auth: Auth | None = Field(
+        default=None, description="Who may call. Without it, the gateway starts on loopback addresses only."
+    )
+    limits: tuple[LimitRule, ...] = Field(default=(), description="Limits of every tool.")
+    defaults: Defaults = Field(default=Defaults(), description="Values of every route that has none of its own.")
+    routes: tuple[Route, ...] = Field(min_length=1, max_length=500, description="The backends, in order of listing.")
+    toolsets: dict[Name, Toolset] = Field(default={}, description="Selections with a URL of their own: `/mcp/<name>`.")
+    refusals: Literal["tool_result", "http"] = Field(
+        default="tool_result",
+        description="How refusals that an agent can act on are said: as tool results, or as HTTP 429 and 503.",
+    )
+    hide_unpermitted: Flag = Field(
+        default=False, description="`true`: a tool without permission is answered like one that does not exist."
+    )
+    audit_arguments: Literal["full", "digest", "none"] = Field(
+        default="full", description="What the audit keeps of arguments; `full` is redacted and bounded."
+    )
+    describe_limits: Annotated[
+        Literal[False], not_yet("descriptions of tools stay as the backend has them; remove the key", (True,))
+    ] = Field(default=False, description="Descriptions of tools carry limits and scopes: `false`.")
+
+    @model_validator(mode="after")
+    def _inherit(self) -> Routes:
+        limits = _limits(self.limits, "limits")
+        for route in self.routes:
+            route.within(self.defaults, limits)
+        return self

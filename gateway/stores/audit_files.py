@@ -1,0 +1,228 @@
+"""The audit file, the signed heads beside it, and how a log on disk is verified.
+
+Rules of this file: everything is done under an exclusive ``flock`` on the log itself, so that several processes may
+share it; a batch is in the file with its last newline or not at all; the head never runs ahead of the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gateway.audit import (
+    START,
+    Head,
+    HeadError,
+    Link,
+    Report,
+    Verifier,
+    line_hash,
+    parse_heads,
+    render_heads,
+    sign,
+)
+
+HEAD_INTERVAL = 0.1
+"""Seconds between two writings of the head. A tail cut off after a crash within it is not found."""
+_TAIL = 64 * 1024
+
+
+def head_path(path: Path) -> Path:
+    """Where the heads of a log are."""
+    return path.with_name(path.name + ".head")
+
+
+class FileSink:
+    """Appends to a file. It may be renamed at any time: the next batch makes a new one and its chain goes on."""
+
+    def __init__(self, path: Path, writer: str, key: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = "file"
+        self._path = path
+        self._key = key
+        self._clock = clock
+        self._descriptor: int | None = None
+        self._link = Link(writer, 0, START)
+        self._head: Head | None = None
+        self._head_at = 0.0
+
+    def write(self, bodies: Sequence[bytes], *, sync: bool) -> None:
+        """See ``Sink``."""
+        with self._locked(sync) as descriptor:
+            size = _drop_torn_tail(descriptor)
+            if self._head is None:
+                self._start(descriptor, size)
+            text, link = self._link.extend(bodies)
+            _append(descriptor, text, size, sync)
+            self._link = link
+            if self._clock() - self._head_at >= HEAD_INTERVAL:
+                self._keep_head(sync)
+
+    def settle(self) -> None:
+        """See ``Sink``: the head is written where it lags."""
+        if self._head is not None and self._head.seq != self._link.seq:
+            with self._locked(sync=False):
+                self._keep_head(sync=False)
+
+    def close(self) -> None:
+        """See ``Sink``: the head says that this writer has ended."""
+        if self._head is not None:
+            with self._locked(sync=False):
+                self._write_head(sign(self._key, self._link, closed=True), sync=True)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @contextmanager
+    def _locked(self, sync: bool) -> Iterator[int]:
+        descriptor = self._current(sync)
+        try:
+            yield descriptor
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _current(self, sync: bool) -> int:
+        while True:
+            if self._descriptor is None:
+                self._descriptor = _open(self._path, sync)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if _is_at(self._descriptor, self._path):
+                return self._descriptor
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _start(self, descriptor: int, size: int) -> None:
+        """Link to what is there already, and enter the head before the first record: no record is without one."""
+        last = _last_line(descriptor, size)
+        heads = _read_heads(self._path) or {}
+        former = next(reversed(heads.values())).hash if heads else START
+        self._link = self._link._replace(hash=line_hash(last) if last is not None else former)
+        self._write_head(sign(self._key, self._link, closed=False), sync=False)
+
+    def _keep_head(self, sync: bool) -> None:
+        with suppress(OSError):  # the records are written; the head is tried again after the next batch
+            self._write_head(sign(self._key, self._link, closed=False), sync=sync)
+
+    def _write_head(self, head: Head, *, sync: bool) -> None:
+        text = render_heads(_read_heads(self._path) or {}, self._link.writer, head)
+        target = head_path(self._path)
+        draft = target.with_name(target.name + ".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(descriptor, text)
+            if sync:
+                os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        draft.replace(target)
+        self._head, self._head_at = head, self._clock()
+
+
+def _open(path: Path, sync: bool) -> int:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _append(descriptor: int, text: bytes, size: int, sync: bool) -> None:
+    try:
+        _write_all(descriptor, text)
+        if sync and text:
+            os.fdatasync(descriptor)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(descriptor, text) :]
+
+
+def _drop_torn_tail(descriptor: int) -> int:
+    """Take away a last line without an end, of a writer that was killed in it: nobody was told that it is written."""
+    size = os.fstat(descriptor).st_size
+    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+        return size
+    whole = _line_start(descriptor, size)
+    os.ftruncate(descriptor, whole)
+    return whole
+
+
+def _line_start(descriptor: int, end: int) -> int:
+    """Where the line begins that reaches to ``end``."""
+    while end > 0:
+        start = max(0, end - _TAIL)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _last_line(descriptor: int, size: int) -> bytes | None:
+    if size == 0:
+        return None
+    start = _line_start(descriptor, size - 1)
+    return os.pread(descriptor, size - 1 - start, start)
+
+
+def _read_heads(path: Path) -> dict[str, Head] | None:
+    """The heads beside a log: None without a file, none from a broken one (verification then misses the writers)."""
+    try:
+        return parse_heads(head_path(path).read_bytes())
+    except FileNotFoundError:
+        return None
+    except HeadError:
+        return {}
+
+
+def verify(path: Path | Sequence[Path], key: bytes | Sequence[bytes] | None = None, *, partial: bool = False) -> Report:
+    """Judge a log: one file, or all its files with the oldest first. It may be in use.
+
+    ``key`` is the first of ``GATEWAY_KEYS``, or all that ever were first; without one the head's hashes are compared
+    but not its signatures. ``partial``: earlier files were deleted on purpose.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    paths = [path] if isinstance(path, Path) else list(path)
+    keys = [key] if isinstance(key, bytes) else list(key or ())
+    with paths[-1].open("rb") as newest:
+        fcntl.flock(newest, fcntl.LOCK_SH)
+        heads, end = _read_heads(paths[-1]), os.fstat(newest.fileno()).st_size
+    verifier = Verifier(heads, keys, partial=partial)
+    for each in paths:
+        verifier.begin(str(each))
+        for line in _lines(each, end if each == paths[-1] else None):
+            verifier.feed(line)
+    if keys and heads is None:
+        verifier.problem("unknown head: there is no head file beside the log, so a cut end would not be seen")
+    return verifier.report()
+
+
+def _lines(path: Path, end: int | None) -> Iterator[bytes]:
+    read = 0
+    with path.open("rb") as file:
+        for line in file:
+            if end is not None and read >= end:
+                return
+            read += len(line)
+            yield line

@@ -1,0 +1,397 @@
+"""The issuers' public keys: found, fetched, kept, replaced.
+
+Rules of this file:
+
+- Only what the configuration names is fetched, or what the configured issuer's own metadata names (RFC 8414, OpenID
+  Connect Discovery); never anything out of a token.
+- Requests do not wait for a fetch while the keys are younger than ``ttl``; a background task refreshes them before.
+- All callers share one fetch, and attempts are at least ``cooldown`` apart, whatever their result.
+- A fetch that fails, or brings no usable key, replaces nothing; the last good keys go on for ``stale`` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.cookiejar
+import ipaddress
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx2
+import jiter
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from gateway.errors import KeysUnavailable
+
+if TYPE_CHECKING:
+    from gateway.routes import Auth, Issuer
+
+MAX_DOCUMENT = 512 * 1024
+"""Bytes of a key set or of an issuer's metadata."""
+FETCH_TIMEOUT = 3.0
+"""Seconds for one document, in all."""
+_MAX_KEYS = 100
+_RSA_BITS = range(2048, 8193)
+_REFRESH_AT = 0.8
+"""The part of ``ttl`` after which the background task refreshes."""
+_FAMILIES = {
+    ("RSA", None): frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
+    ("EC", "P-256"): frozenset({"ES256"}),
+    ("EC", "P-384"): frozenset({"ES384"}),
+    ("EC", "P-521"): frozenset({"ES512"}),
+    ("OKP", "Ed25519"): frozenset({"EdDSA"}),
+}
+"""Type and curve of a key to the algorithms it can verify (RFC 7518 section 3.1, RFC 8037)."""
+_PUBLIC = ("kty", "crv", "n", "e", "x", "y")
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+_log = logging.getLogger(__name__)
+
+
+class _UnusableError(Exception):
+    """What came is no key set, or nothing came. The text is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    kid: str | None
+    algorithms: frozenset[str]
+    encoded: bytes
+    public: Any = field(compare=False)
+
+
+@dataclass(slots=True)
+class _Generation:
+    number: int = 0
+
+
+class JwksStore:
+    """Implements ``ports.SigningKeys`` over HTTP or files.
+
+    ``clock`` gives monotonic seconds, ``sleep`` waits for so many. Call ``start`` in the event loop that uses it and
+    ``aclose`` when done.
+    """
+
+    def __init__(
+        self,
+        auth: Auth,
+        client: Callable[[], httpx2.AsyncClient] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client_factory: Callable[[], httpx2.AsyncClient] = client or key_client
+        self._client: httpx2.AsyncClient | None = None
+        self._sleep = sleep
+        self._generation = _Generation()
+        self._closed = False
+        self._background: list[asyncio.Task[None]] = []
+        self._sources = {
+            each.issuer: _Source(each, auth, self._document, self._generation, clock) for each in auth.issuers
+        }
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever the keys of an issuer changed or became too old."""
+        return self._generation.number
+
+    @property
+    def without_keys(self) -> tuple[str, ...]:
+        """The issuers of which no usable keys are at hand."""
+        return tuple(name for name, source in self._sources.items() if not source.usable())
+
+    @property
+    def ready(self) -> bool:
+        """Whether tokens of at least one issuer can be judged."""
+        return len(self.without_keys) < len(self._sources) or not self._sources
+
+    async def find(self, issuer: str, kid: str | None, algorithm: str) -> Sequence[Any]:
+        """The public keys that may have signed such a token, as ``cryptography`` objects.
+
+        Raises:
+            KeysUnavailable: the issuer's keys were never had, or are older than ``stale``.
+        """
+        source = self._sources.get(issuer)
+        if source is None:
+            return ()
+        found = source.match(kid, algorithm) if source.fresh() else ()
+        if not found and not self._closed and source.may_attempt():
+            await source.refresh()
+        if not source.usable():
+            raise KeysUnavailable(
+                "The keys of the token's issuer are not available now, so the token cannot be judged; try again.",
+                retry_after=source.seconds_to_attempt(),
+            )
+        return found or source.match(kid, algorithm)
+
+    async def start(self) -> None:
+        """Try the first fetch of every issuer, then keep all refreshed. An issuer that is away is no error here."""
+        await asyncio.gather(*(source.refresh() for source in self._sources.values()))
+        self._background = [asyncio.create_task(self._keep(source)) for source in self._sources.values()]
+
+    async def aclose(self) -> None:
+        """End the background tasks and close the connections; the keys at hand stay usable until they are too old."""
+        self._closed = True
+        tasks = self._background + [source.running for source in self._sources.values() if source.running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _keep(self, source: _Source) -> None:
+        while True:
+            await self._sleep(max(source.seconds_to_refresh(), 1.0))
+            if source.seconds_to_refresh() <= 0:
+                await source.refresh()
+
+    async def _document(self, url: str) -> bytes:
+        if self._client is None:
+            self._client = self._client_factory()
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT), self._client.stream("GET", url) as response:
+                return await _body(response)
+        except TimeoutError:
+            raise _UnusableError(f"no answer within {FETCH_TIMEOUT:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
+            raise _UnusableError(f"request failed: {type(error).__name__}") from error
+
+
+class _Source:
+    """The keys of one issuer and when they are to be fetched."""
+
+    def __init__(
+        self, issuer: Issuer, auth: Auth, document: Fetch, generation: _Generation, clock: Callable[[], float]
+    ) -> None:
+        self.running: asyncio.Task[None] | None = None
+        self._issuer = issuer
+        self._times = auth.jwks
+        self._document = document
+        self._generation = generation
+        self._clock = clock
+        self._keys: tuple[_Key, ...] = ()
+        self._fetched_at = float("-inf")
+        self._next_attempt = float("-inf")
+        self._failures = 0
+        self._discovered: str | None = None
+        self._file_version: tuple[int, int, int] | None = None
+
+    def match(self, kid: str | None, algorithm: str) -> tuple[Any, ...]:
+        keys = (key for key in self._keys if kid is None or kid == key.kid)
+        return tuple(key.public for key in keys if algorithm in key.algorithms)
+
+    def fresh(self) -> bool:
+        """Whether the keys are younger than ``ttl``."""
+        return bool(self._clock() < self._fetched_at + self._times.ttl)
+
+    def usable(self) -> bool:
+        """Whether there are keys; drops those that are too old."""
+        if self._keys and self._clock() >= self._fetched_at + self._times.stale:
+            self._replace(())
+            self._file_version = None
+            _log.error("the keys of issuer %s are too old to be used", self._issuer.issuer)
+        return bool(self._keys)
+
+    def may_attempt(self) -> bool:
+        return self.running is not None or self._clock() >= self._next_attempt
+
+    def seconds_to_attempt(self) -> float:
+        return max(0.0, self._next_attempt - self._clock())
+
+    def seconds_to_refresh(self) -> float:
+        due = self._next_attempt
+        if self._failures == 0:
+            due = max(due, self._fetched_at + _REFRESH_AT * self._times.ttl)
+        return max(0.0, due - self._clock())
+
+    async def refresh(self) -> None:
+        """One attempt, shared by all who wait for it. Does not fail, and a caller that is cancelled stops nothing."""
+        if self.running is None:
+            self.running = asyncio.create_task(self._attempt())
+        task = self.running
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    async def _attempt(self) -> None:
+        self._next_attempt = self._clock() + self._times.cooldown
+        try:
+            keys = await self._fetch()
+        except _UnusableError as error:
+            self._failed(error)
+        else:
+            self._failures = 0
+            self._fetched_at = self._clock()
+            if keys is not None and set(keys) != set(self._keys):
+                self._replace(keys)
+        finally:
+            self.running = None
+
+    def _failed(self, error: _UnusableError) -> None:
+        """Keep what there is. An issuer whose keys were never had is asked again sooner: 1, 2, 4 seconds and so on."""
+        self._discovered = None
+        self._failures += 1
+        if not self.usable():
+            self._next_attempt = self._clock() + min(self._times.cooldown, 2.0 ** min(self._failures - 1, 10))
+        _log.warning("the keys of issuer %s were not refreshed: %s", self._issuer.issuer, error)
+
+    def _replace(self, keys: tuple[_Key, ...]) -> None:
+        self._keys = keys
+        self._generation.number += 1
+
+    async def _fetch(self) -> tuple[_Key, ...] | None:
+        """The keys, or None where they are surely the ones at hand."""
+        if self._issuer.jwks_file is not None:
+            return await self._read(self._issuer.jwks_file)
+        if self._issuer.jwks_uri is not None:
+            return _key_set(await self._document(self._issuer.jwks_uri))
+        if self._discovered is None:
+            self._discovered = await self._discover()
+        return _key_set(await self._document(self._discovered))
+
+    async def _read(self, path: str) -> tuple[_Key, ...] | None:
+        version, text = await asyncio.to_thread(_read_if_changed, path, self._file_version)
+        if text is None:
+            return None
+        keys = _key_set(text)
+        self._file_version = version
+        return keys
+
+    async def _discover(self) -> str:
+        if not _is_secure(self._issuer.issuer):
+            raise _UnusableError("keys are discovered over https only; name jwks_uri or jwks_file")
+        errors = []
+        for url in metadata_urls(self._issuer.issuer):
+            try:
+                return _jwks_uri(await self._document(url), self._issuer.issuer)
+            except _UnusableError as error:
+                errors.append(str(error))
+        raise _UnusableError("its metadata was not found: " + "; ".join(errors))
+
+
+def key_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
+    """A client that follows no redirect, obeys no environment, keeps no cookie and asks for no compression."""
+    return httpx2.AsyncClient(
+        transport=transport,
+        follow_redirects=False,
+        trust_env=False,
+        timeout=FETCH_TIMEOUT,
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
+        limits=httpx2.Limits(max_connections=10, max_keepalive_connections=0),
+    )
+
+
+def metadata_urls(issuer: str) -> tuple[str, str]:
+    """Where an issuer publishes its metadata: RFC 8414 section 3.1, then OpenID Connect Discovery section 4."""
+    parts = urlsplit(issuer)
+    host, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    return f"{host}/.well-known/oauth-authorization-server{path}", f"{host}{path}/.well-known/openid-configuration"
+
+
+async def _body(response: httpx2.Response) -> bytes:
+    if response.status_code != 200:
+        raise _UnusableError(f"HTTP status {response.status_code}")
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _UnusableError("the answer is compressed")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_DOCUMENT:
+            raise _UnusableError(f"longer than {MAX_DOCUMENT} bytes")
+    return bytes(body)
+
+
+def _read_if_changed(path: str, known: tuple[int, int, int] | None) -> tuple[tuple[int, int, int], bytes | None]:
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            version = (status.st_mtime_ns, status.st_size, status.st_ino)
+            text = None if version == known else file.read(MAX_DOCUMENT + 1)
+    except OSError as error:
+        raise _UnusableError(f"cannot read {path}: {error.strerror}") from error
+    if text is not None and len(text) > MAX_DOCUMENT:
+        raise _UnusableError(f"longer than {MAX_DOCUMENT} bytes")
+    return version, text
+
+
+def _object(text: bytes) -> Mapping[str, Any]:
+    try:
+        value = jiter.from_json(text, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="none")
+    except ValueError as error:
+        raise _UnusableError(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise _UnusableError("not a JSON object")
+    return value
+
+
+def _jwks_uri(text: bytes, issuer: str) -> str:
+    """``jwks_uri`` of an issuer's metadata, which must name exactly that issuer (RFC 8414 section 3.3)."""
+    document = _object(text)
+    if document.get("issuer") != issuer:
+        raise _UnusableError("the document is another issuer's")
+    url = document.get("jwks_uri")
+    if not isinstance(url, str) or not _is_secure(url):
+        raise _UnusableError("jwks_uri is not an https URL")
+    return url
+
+
+def _is_secure(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        loopback = host == "localhost" or (parts.scheme == "http" and ipaddress.ip_address(host).is_loopback)
+    except ValueError:
+        return False
+    return bool(host) and "@" not in parts.netloc and (parts.scheme == "https" or (parts.scheme == "http" and loopback))
+
+
+def _key_set(text: bytes) -> tuple[_Key, ...]:
+    """The usable keys of a JWK Set (RFC 7517 section 5: others are left out); there must be one."""
+    listed = _object(text).get("keys")
+    if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
+        raise _UnusableError("not a JWK Set")
+    keys = tuple(key for key in map(_key, listed) if key is not None)
+    if not keys:
+        raise _UnusableError("no usable key in the set")
+    return keys
+
+
+def _key(jwk: Any) -> _Key | None:
+    if not isinstance(jwk, dict) or not _is_for_verification(jwk):
+        return None
+    kid, only, curve = jwk.get("kid"), jwk.get("alg"), jwk.get("crv")
+    if not isinstance(kid, str | None) or not isinstance(curve, str | None) or not isinstance(jwk.get("kty"), str):
+        return None
+    algorithms = _FAMILIES.get((jwk["kty"], curve), frozenset())
+    if only is not None:
+        algorithms &= {only} if isinstance(only, str) else set()
+    if not algorithms:
+        return None
+    try:
+        public = jwt.PyJWK({name: jwk[name] for name in _PUBLIC if name in jwk}).key
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    if isinstance(public, RSAPublicKey) and public.key_size not in _RSA_BITS:
+        return None
+    return _Key(kid, algorithms, public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), public)
+
+
+def _is_for_verification(jwk: Mapping[str, Any]) -> bool:
+    """A public key that is not for encryption. One published with its private part is nobody's secret any more."""
+    operations = jwk.get("key_ops", ["verify"])
+    return (
+        jwk.get("use", "sig") == "sig"
+        and isinstance(operations, list)
+        and "verify" in operations
+        and _PRIVATE.isdisjoint(jwk)
+    )

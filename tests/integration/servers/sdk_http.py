@@ -1,0 +1,94 @@
+"""An SDK server over streamable HTTP on a port that it prints. ``--legacy-only`` answers as a server of 2025 would."""
+
+import argparse
+import asyncio
+import os
+import sys
+
+import anyio
+import uvicorn
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--port", type=int, default=0)
+arguments.add_argument("--legacy-only", action="store_true")
+arguments.add_argument("--json", action="store_true")
+options = arguments.parse_args()
+server = MCPServer("sdk")
+state = {"sessions": 0, "cancelled": 0, "running": 0, "headers": {}}
+
+
+@server.tool()
+async def echo(text: str) -> str:
+    return text
+
+
+@server.tool()
+async def stats() -> dict:
+    return state
+
+
+@server.tool()
+async def hang() -> str:
+    state["running"] += 1
+    try:
+        await asyncio.Event().wait()
+    except anyio.get_cancelled_exc_class():
+        state["cancelled"] += 1
+        raise
+    finally:
+        state["running"] -= 1
+    return "never"
+
+
+@server.tool()
+async def large(size: int) -> str:
+    return "y" * size
+
+
+@server.tool()
+async def steps(count: int, pause: float, ctx: Context) -> str:
+    for step in range(count):
+        await asyncio.sleep(pause)
+        await ctx.report_progress(step, count)
+    return "done"
+
+
+@server.tool()
+async def die() -> str:
+    os._exit(3)
+
+
+class Front:
+    """Counts, keeps the headers of the last request, and refuses the modern era where it is told to."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http":
+            headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+            state["headers"] = headers
+            if scope["method"] == "POST" and "mcp-session-id" not in headers and "mcp-protocol-version" not in headers:
+                state["sessions"] += 1
+            if options.legacy_only and headers.get("mcp-protocol-version") == "2026-07-28":
+                await send({"type": "http.response.start", "status": 400, "headers": []})
+                await send({"type": "http.response.body", "body": b"Bad Request: no session"})
+                return
+        await self.app(scope, receive, send)
+
+
+async def main():
+    app = Front(server.streamable_http_app(json_response=options.json))
+    http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="error", lifespan="on"))
+    task = asyncio.create_task(http.serve())
+    while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    sys.stdout.write(f"{http.servers[0].sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await task
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

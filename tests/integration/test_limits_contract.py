@@ -1,0 +1,244 @@
+"""What every ``LimitStore`` promises, and that the script decides exactly as the arithmetic in the process does."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from uuid import uuid4
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.models import Limit
+from gateway.ports import LimitStore, Take, Verdict
+from gateway.stores.limits_memory import MemoryLimits, cost_of
+from gateway.stores.limits_redis import SCRIPT, RedisLimits
+
+REDIS_URL = os.environ.get("REDIS_URL", "")
+SERVERS = ["valkey", "redis"] if REDIS_URL else ["valkey"]
+HOUR = 3600.0
+
+Key = Callable[[str], str]
+
+
+def a_limit(limit: int, window: float = HOUR, burst: int | None = None, name: str = "x") -> Limit:
+    return Limit(name=name, per=("principal",), limit=limit, window=window, burst=burst or limit)
+
+
+@pytest.fixture(params=SERVERS)
+def server_url(request: pytest.FixtureRequest, valkey_url: str) -> str:
+    return valkey_url if request.param == "valkey" else REDIS_URL
+
+
+@pytest.fixture
+def admin(server_url: str) -> Iterator["redis.Redis[bytes]"]:
+    with redis.Redis.from_url(server_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def shared(server_url: str) -> AsyncIterator[RedisLimits]:
+    store = RedisLimits(server_url, on_failure="closed")
+    await store.start()
+    assert store.up
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture(params=["memory", *SERVERS])
+async def store(request: pytest.FixtureRequest, valkey_url: str) -> AsyncIterator[LimitStore]:
+    if request.param == "memory":
+        yield MemoryLimits()
+        return
+    limits = RedisLimits(valkey_url if request.param == "valkey" else REDIS_URL, on_failure="closed")
+    await limits.start()
+    yield limits
+    await limits.aclose()
+
+
+@pytest.fixture
+def key() -> Key:
+    run = uuid4().hex
+    return lambda name: f"{run}-{name}"
+
+
+async def test_a_burst_passes_and_the_next_call_is_refused(store: LimitStore, key: Key) -> None:
+    one = Take(a_limit(5), key("k"))
+    verdicts = [await store.take([one]) for _ in range(6)]
+    assert [verdict.refused for verdict in verdicts] == [None] * 5 + [one.limit]
+    assert not any(verdict.degraded for verdict in verdicts)
+
+
+async def test_remaining_counts_down_and_reset_grows(store: LimitStore, key: Key) -> None:
+    one = Take(a_limit(3), key("k"))
+    states = [(await store.take([one])).states[0] for _ in range(3)]
+    assert [state.remaining for state in states] == [2, 1, 0]
+    assert [round(state.reset, -1) for state in states] == [1200.0, 2400.0, 3600.0]
+
+
+async def test_the_wait_of_a_refused_call_is_that_of_one_call_at_the_steady_rate(store: LimitStore, key: Key) -> None:
+    one = Take(a_limit(30, 60.0, burst=1), key("k"))
+    await store.take([one])
+    assert 1.0 < (await store.take([one])).retry_after <= 2.0
+
+
+async def test_a_refused_call_passes_after_its_wait_and_not_before(store: LimitStore, key: Key) -> None:
+    one = Take(a_limit(20, 1.0, burst=1), key("k"))
+    await store.take([one])
+    since, verdict = time.monotonic(), await store.take([one])
+    assert verdict.refused
+    async with asyncio.timeout(10):
+        while (await store.take([one])).refused:
+            pass
+    assert time.monotonic() - since >= verdict.retry_after - 0.001
+
+
+async def test_what_one_limit_refuses_costs_the_others_nothing(store: LimitStore, key: Key) -> None:
+    wide, tight = Take(a_limit(10, name="wide"), key("wide")), Take(a_limit(1, name="tight"), key("tight"))
+    await store.take([wide, tight])
+    for order in ([wide, tight], [tight, wide]) * 10:
+        assert (await store.take(order)).refused is tight.limit
+    assert (await store.take([wide])).states[0].remaining == 8
+
+
+async def test_every_take_has_its_state_in_order_also_when_refused(store: LimitStore, key: Key) -> None:
+    takes = [Take(a_limit(number, name=str(number)), key(str(number))) for number in (3, 1, 2)]
+    assert [state.remaining for state in (await store.take(takes)).states] == [2, 0, 1]
+    refused = await store.take(takes)
+    assert [(state.limit.name, state.remaining) for state in refused.states] == [("3", 2), ("1", 0), ("2", 1)]
+
+
+async def test_the_limit_that_waits_longest_is_named(store: LimitStore, key: Key) -> None:
+    takes = [Take(a_limit(1, window, name=str(window)), key(str(window))) for window in (60.0, HOUR, 600.0)]
+    await store.take(takes)
+    verdict = await store.take(takes)
+    assert verdict.refused is takes[1].limit
+    assert HOUR - 60 < verdict.retry_after <= HOUR
+
+
+async def test_no_takes_are_no_decision(store: LimitStore) -> None:
+    assert await store.take([]) == Verdict(None, 0.0, ())
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    limits=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    calls=st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=1, max_size=30),
+)
+async def test_memory_and_redis_count_the_same(shared: RedisLimits, limits: list[int], calls: list[set[int]]) -> None:
+    run, memory = uuid4().hex, MemoryLimits()
+    takes = [Take(a_limit(number, name=str(at)), f"{run}-{at}") for at, number in enumerate(limits)]
+    for chosen in calls:
+        some = [takes[at] for at in sorted(chosen) if at < len(takes)]
+        here, there = await memory.take(some), await shared.take(some)
+        assert (here.refused is None) == (there.refused is None)
+        assert [state.remaining for state in here.states] == [state.remaining for state in there.states]
+
+
+WITH_GIVEN_TIME = b"""
+local given, server = { ARGV[#ARGV - 1], ARGV[#ARGV] }, redis
+local redis = { call = function(name, ...)
+  if name == 'TIME' then return given end
+  if name == 'SET' then local key, value = ...; return server.call('SET', key, value) end
+  return server.call(name, ...)
+end }
+"""
+"""Before the script: another clock, and no expiry, which would follow the server's own."""
+
+
+def scripted(client: "redis.Redis[bytes]", now: int, takes: Sequence[Take]) -> list[int]:
+    numbers = [number for take in takes for number in cost_of(take.limit)]
+    keys = [take.key for take in takes]
+    reply: list[int] = client.eval(WITH_GIVEN_TIME + SCRIPT, len(keys), *keys, *numbers, *divmod(now, 1_000_000))
+    return reply
+
+
+some_limits = st.builds(
+    a_limit, limit=st.integers(1, 900), window=st.sampled_from([0.25, 1.0, 7.0, 60.0, 86400.0]), burst=st.integers(1, 9)
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    limits=st.lists(some_limits, min_size=1, max_size=4),
+    pauses=st.lists(st.one_of(st.integers(0, 5), st.integers(0, 90_000_000), st.none()), min_size=1, max_size=15),
+)
+def test_the_script_decides_to_the_microsecond_as_the_process_does(
+    admin: "redis.Redis[bytes]", limits: list[Limit], pauses: list[int | None]
+) -> None:
+    now, run = 1_795_000_000_123_457, uuid4().hex
+    memory = MemoryLimits(lambda: now / 1_000_000)
+    takes = [Take(limit, f"{run}-{at}") for at, limit in enumerate(limits)]
+    wait = 0
+    for pause in pauses:
+        now += wait if pause is None else pause
+        refused, wait, *ahead = scripted(admin, now, takes)
+        verdict = asyncio.run(_take(memory, takes))
+        assert (round(verdict.retry_after * 1e6), [round(state.reset * 1e6) for state in verdict.states]) == (
+            wait,
+            ahead,
+        )
+        assert verdict.refused is (takes[refused - 1].limit if refused else None)
+    admin.delete(*(take.key for take in takes))
+
+
+async def _take(store: MemoryLimits, takes: Sequence[Take]) -> Verdict:
+    return await store.take(takes)
+
+
+async def test_two_hundred_at_once_over_four_replicas_admit_exactly_the_burst(server_url: str, key: Key) -> None:
+    replicas = [RedisLimits(server_url, on_failure="closed") for _ in range(4)]
+    await asyncio.gather(*(replica.start() for replica in replicas))
+    takes = [Take(a_limit(50, name="tight"), key("tight")), Take(a_limit(1000, name="wide"), key("wide"))]
+    verdicts = await asyncio.gather(*(replicas[number % 4].take(takes) for number in range(200)))
+    assert sum(verdict.refused is None for verdict in verdicts) == 50
+    assert (await replicas[0].take(takes[1:])).states[0].remaining == 1000 - 50 - 1
+    await asyncio.gather(*(replica.aclose() for replica in replicas))
+
+
+async def test_calls_of_one_turn_of_the_loop_share_one_round_trip(
+    shared: RedisLimits, admin: "redis.Redis[bytes]", key: Key
+) -> None:
+    await shared.take([Take(a_limit(1), key("warm"))])
+    before = admin.info("stats")["total_reads_processed"]
+    await asyncio.gather(*(shared.take([Take(a_limit(100), key("k"))]) for _ in range(100)))
+    assert admin.info("stats")["total_reads_processed"] - before <= 2 + 1  # the batch, the second INFO, a heartbeat
+
+
+async def test_every_key_expires_when_its_counter_is_whole_and_has_the_hash_tag(
+    shared: RedisLimits, admin: "redis.Redis[bytes]", key: Key
+) -> None:
+    await shared.take([Take(a_limit(2, 60.0), key("a")), Take(a_limit(1, 10.0), key("b"))])
+    names = sorted(admin.scan_iter(f"{{mcp-gateway}}:*{key('')}*"))
+    assert len(names) == 2
+    assert 29_000 < admin.pttl(names[0]) <= 30_000
+    assert 9_000 < admin.pttl(names[1]) <= 10_000
+
+
+async def test_a_caller_that_hangs_up_disturbs_no_other_in_its_batch(shared: RedisLimits, key: Key) -> None:
+    calls = [asyncio.create_task(shared.take([Take(a_limit(100), key(str(at)))])) for at in range(20)]
+    asyncio.get_running_loop().call_soon(lambda: [call.cancel() for call in calls[::2]])
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, Verdict] * 10
+    assert [result.states[0].remaining for result in results[1::2] if isinstance(result, Verdict)] == [99] * 10
+    assert shared.up
+
+
+async def test_the_script_is_sent_again_after_the_server_forgot_it(
+    shared: RedisLimits, admin: "redis.Redis[bytes]", key: Key
+) -> None:
+    one = Take(a_limit(100), key("k"))
+    await shared.take([one])
+    admin.script_flush()
+    verdicts = await asyncio.gather(*(shared.take([one]) for _ in range(10)))
+    assert sorted(verdict.states[0].remaining for verdict in verdicts) == list(range(89, 99))
+    assert not any(verdict.degraded for verdict in verdicts)
+
+
+async def test_another_value_under_a_counters_name_does_not_stop_the_limit(
+    shared: RedisLimits, admin: "redis.Redis[bytes]", key: Key
+) -> None:
+    admin.set(f"{{mcp-gateway}}:limit:{key('k')}", "nonsense")
+    assert (await shared.take([Take(a_limit(5), key("k"))])).states[0].remaining == 4

@@ -1,0 +1,174 @@
+import asyncio
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.models import Limit
+from gateway.ports import Take, Verdict
+from gateway.stores.limits_memory import MemoryLimits
+
+MICROSECOND = 1e-6
+
+
+class Clock:
+    """Starts where a machine's monotonic clock may be: large, and no round number."""
+
+    def __init__(self, microseconds: int = 123_456_789_012_345) -> None:
+        self.microseconds = microseconds
+
+    def __call__(self) -> float:
+        return self.microseconds / 1_000_000
+
+    def forward(self, seconds: float) -> None:
+        self.microseconds += round(seconds * 1_000_000)
+
+
+def a_limit(limit: int = 30, window: float = 60.0, burst: int | None = None, name: str = "x") -> Limit:
+    return Limit(name=name, per=("principal",), limit=limit, window=window, burst=burst or limit)
+
+
+def take(store: MemoryLimits, *takes: Take) -> Verdict:
+    return asyncio.run(_take(store, takes))
+
+
+async def _take(store: MemoryLimits, takes: Sequence[Take]) -> Verdict:
+    return await store.take(takes)
+
+
+def direct(store: MemoryLimits, *takes: Take) -> Verdict:
+    """Without an event loop: the store never waits."""
+    coroutine = store.take(takes)
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        verdict: Verdict = done.value
+        return verdict
+    raise AssertionError("the store waited")
+
+
+limits = st.builds(
+    a_limit,
+    limit=st.integers(1, 1000),
+    window=st.sampled_from([0.1, 1.0, 7.0, 60.0, 3600.0, 86400.0]),
+    burst=st.integers(1, 50),
+)
+
+
+def test_thirty_a_minute_pass_at_once_and_the_next_waits_two_seconds() -> None:
+    store, one = MemoryLimits(Clock()), Take(a_limit(30, 60.0), "k")
+    assert [take(store, one).refused for _ in range(30)] == [None] * 30
+    refused = take(store, one)
+    assert refused.refused is one.limit
+    assert refused.retry_after == 2.0
+
+
+def test_remaining_and_reset_count_down_and_recover() -> None:
+    clock = Clock()
+    store, one = MemoryLimits(clock), Take(a_limit(30, 60.0, burst=3), "k")
+    states = [take(store, one).states[0] for _ in range(4)]
+    assert [(state.remaining, state.reset) for state in states] == [(2, 2.0), (1, 4.0), (0, 6.0), (0, 6.0)]
+    clock.forward(6.0)
+    assert take(store, one).states[0].remaining == 2
+
+
+def test_no_takes_are_no_decision() -> None:
+    assert take(MemoryLimits(Clock())) == Verdict(None, 0.0, ())
+
+
+@given(limit=limits, start=st.integers(0, 10**15), pauses=st.lists(st.integers(0, 3_000_000), max_size=20))
+def test_a_refused_call_is_admitted_exactly_at_retry_after_and_not_a_microsecond_before(
+    limit: Limit, start: int, pauses: list[int]
+) -> None:
+    clock = Clock(start)
+    store, one = MemoryLimits(clock), Take(limit, "k")
+    for pause in pauses:
+        clock.microseconds += pause
+        direct(store, one)
+    while not (verdict := direct(store, one)).refused:
+        pass
+    clock.forward(verdict.retry_after - MICROSECOND)
+    assert direct(store, one).refused is limit
+    clock.forward(MICROSECOND)
+    assert direct(store, one).refused is None
+
+
+@given(limit=limits, pauses=st.lists(st.integers(0, 2_000_000), min_size=1, max_size=150))
+def test_no_span_of_time_ever_admits_more_than_the_burst_and_the_rate(limit: Limit, pauses: list[int]) -> None:
+    clock = Clock()
+    store, one = MemoryLimits(clock), Take(limit, "k")
+    admitted: list[int] = []
+    for pause in pauses:
+        clock.microseconds += pause
+        if direct(store, one).refused is None:
+            admitted.append(clock.microseconds)
+    for first, since in enumerate(admitted):
+        for last in range(first, len(admitted)):
+            seconds = (admitted[last] - since) / 1_000_000
+            assert last - first + 1 <= limit.burst + limit.limit / limit.window * seconds + 1e-6
+
+
+@given(limit=limits, steps=st.integers(1, 60))
+def test_a_caller_at_the_steady_rate_is_never_refused(limit: Limit, steps: int) -> None:
+    clock = Clock()
+    store, one = MemoryLimits(clock), Take(limit, "k")
+    for _ in range(steps):
+        assert direct(store, one).refused is None
+        clock.microseconds += -(-round(limit.window * 1_000_000) // limit.limit)
+
+
+def test_what_one_limit_refuses_costs_the_others_nothing() -> None:
+    store = MemoryLimits(Clock())
+    wide, tight = Take(a_limit(10, name="wide"), "wide"), Take(a_limit(1, name="tight"), "tight")
+    assert take(store, wide, tight).refused is None
+    for _ in range(20):
+        assert take(store, wide, tight).refused is tight.limit
+    assert [take(store, wide).refused for _ in range(9)] == [None] * 9
+    assert take(store, wide).refused is wide.limit
+
+
+def test_the_limit_that_waits_longest_is_the_one_that_is_named() -> None:
+    store = MemoryLimits(Clock())
+    short, long = Take(a_limit(1, 1.0, name="short"), "s"), Take(a_limit(1, 60.0, name="long"), "l")
+    take(store, short, long)
+    verdict = take(store, short, long)
+    assert (verdict.refused, verdict.retry_after) == (long.limit, 60.0)
+
+
+def test_counters_are_apart() -> None:
+    store, limit = MemoryLimits(Clock()), a_limit(1)
+    assert take(store, Take(limit, "a")).refused is None
+    assert take(store, Take(limit, "b")).refused is None
+    assert take(store, Take(limit, "a")).refused is limit
+
+
+def test_a_limit_that_became_smaller_waits_no_longer_than_it_says_itself() -> None:
+    store = MemoryLimits(Clock())
+    for _ in range(10):
+        take(store, Take(a_limit(10, 3600.0), "k"))
+    assert take(store, Take(a_limit(10, 1.0, burst=1), "k")).retry_after == 0.1
+
+
+@given(limit=st.integers(1, 100), burst=st.integers(1, 100), share=st.integers(1, 20))
+def test_a_share_is_its_part_of_the_burst_and_never_less_than_one(limit: int, burst: int, share: int) -> None:
+    store, one = MemoryLimits(Clock(), share=share), Take(a_limit(limit, 60.0, burst), "k")
+    admitted = 0
+    while direct(store, one).refused is None:
+        admitted += 1
+    assert admitted == max(1, burst // share)
+
+
+def test_counters_that_are_whole_again_are_forgotten() -> None:
+    clock = Clock()
+    store, limit = MemoryLimits(clock), a_limit(1, 1.0)
+    for caller in range(5_000):
+        direct(store, Take(limit, f"caller-{caller}"))
+        clock.forward(0.01)
+    assert len(store) < 300
+
+
+def test_counters_in_use_are_kept_however_many_there_are() -> None:
+    store, limit = MemoryLimits(Clock()), a_limit(1, 1.0)
+    for _ in range(2):
+        refused = [direct(store, Take(limit, f"caller-{caller}")).refused for caller in range(1_000)]
+    assert refused == [limit] * 1_000
