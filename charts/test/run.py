@@ -7,6 +7,7 @@ With OPTIONAL=1 in the environment a missing tool is no failure.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import os
 import shutil
@@ -22,6 +23,10 @@ CHART = HERE.parent / "mcp-gateway"
 MODULES = Path(sys.prefix) / "chart-schemas"
 GOLDEN = ("minimal", "production", "everything")
 CUSTOM = ("monitoring.coreos.com/", "gateway.networking.k8s.io/")
+SECRETS = {
+    "GATEWAY_KEYS": base64.b64encode(bytes(range(32))).decode(),
+    "GATEWAY_REDIS_URL": "rediss://redis:6379/0",
+}
 Object = dict[str, Any]
 
 
@@ -151,6 +156,32 @@ def unique_objects() -> list[Object]:
     return list(found.values())
 
 
+def accepted() -> list[str]:
+    """The gateway itself takes the environment that pods get, and the routes of the files in values/."""
+    from gateway.errors import ConfigError
+    from gateway.routes.loader import parse
+    from gateway.settings import Settings
+    from invariants import pods
+
+    problems = []
+    for name, values in combinations().items():
+        rendered = objects(render(values))
+        environ = {
+            e["name"]: e.get("value") or SECRETS.get(e["name"], "secret")
+            for _, labels, spec in pods(rendered)
+            if labels.get("app.kubernetes.io/component") == "gateway"
+            for e in spec["containers"][0]["env"]
+        }
+        try:
+            Settings.load(environ)
+            for o in rendered:
+                if "routes.yaml" in o.get("data", {}) and (CHART / "values" / f"{name}.yaml").exists():
+                    parse(o["data"]["routes.yaml"], source=name, environ=environ)
+        except ConfigError as error:
+            problems += [f"{name}: {p}" for p in error.problems]
+    return problems
+
+
 def core_schemas() -> list[str]:
     import schemas
 
@@ -209,6 +240,7 @@ STEPS: tuple[tuple[str, Callable[[], list[str]]], ...] = (
     ("README has every value", readme),
     ("restricted, graceful, connected, closed", holds),
     ("minimal is small", notes),
+    ("the gateway takes what pods get", accepted),
     ("Kubernetes 1.28 and later", core_schemas),
     ("ServiceMonitor, PodMonitor, PrometheusRule, HTTPRoute", custom_schemas),
     ("golden files", golden),

@@ -7,11 +7,12 @@ and turns a failure into an answer that ends that request alone.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -81,9 +82,10 @@ class LegacyHttp:
             ),
             anyio.create_task_group() as carriers,
         ):
-            carriers.start_soon(_carry, outgoing, write)
-            carriers.start_soon(_carry, read, incoming)
-            yield from_backend, to_backend
+            gone = asyncio.Event()
+            carriers.start_soon(_carry, outgoing, write, gone)
+            carriers.start_soon(_carry, read, incoming, gone)
+            yield Streams(from_backend, to_backend, gone)
             carriers.cancel_scope.cancel()
 
     def begin(self) -> Exchange:
@@ -101,13 +103,12 @@ class LegacyHttp:
         await self._client.aclose()
 
 
-async def _carry(source: Any, sink: Any) -> None:
-    try:
+async def _carry(source: Any, sink: Any, gone: asyncio.Event) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         async with source, sink:
             async for message in source:
                 await sink.send(message)
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-        return
+    gone.set()
 
 
 class _Watched(httpx2.AsyncBaseTransport):

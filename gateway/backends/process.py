@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import cast
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,12 @@ if not os.read(0, 1):
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """What a child gets: the harmless part of ours, and what its route says."""
+    """What a child gets: the harmless part of ours, and what its route says.
+
+    Programs installed beside the gateway's Python are found without activating its environment.
+    """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    inherited["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), inherited.get("PATH", os.defpath)])
     return {**inherited, **extra}
 
 
@@ -55,7 +60,7 @@ class Process(asyncio.SubprocessProtocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._transport: asyncio.SubprocessTransport | None = None
-        self._watchdog: asyncio.SubprocessTransport | None = None
+        self._watchdog: _Watchdog | None = None
 
     @classmethod
     async def start(
@@ -73,7 +78,7 @@ class Process(asyncio.SubprocessProtocol):
             lambda: process, *command, env=environment(env), cwd=cwd, start_new_session=True
         )
         try:
-            await process._watch(loop)
+            process._watchdog = await _Watchdog.over(process.pid)
         finally:
             if process._watchdog is None:
                 await process.stop()
@@ -92,7 +97,7 @@ class Process(asyncio.SubprocessProtocol):
             BrokenPipeError: it has ended or closed its input.
         """
         await self._writable.wait()
-        pipe = self._pipe(0)
+        pipe = _input(self._transport)
         if pipe is None or pipe.is_closing() or self.exited.is_set():
             raise BrokenPipeError
         pipe.write(data)
@@ -101,34 +106,19 @@ class Process(asyncio.SubprocessProtocol):
         """End the whole group within about ``seconds``, and reap it. Idempotent; cancelling it only hurries it."""
         assert self._transport is not None
         try:
-            if (pipe := self._pipe(0)) is not None:
+            if (pipe := _input(self._transport)) is not None:
                 pipe.close()
             if not await self._wait(seconds / 2):
                 self._signal(signal.SIGTERM)
                 await self._wait(seconds / 2)
         finally:
             self._signal(signal.SIGKILL)
-            self._dismiss()
+            if self._watchdog is not None:
+                self._watchdog.dismiss()
         await self._wait(1.0)
         self._transport.close()
-
-    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watchdog, _ = await loop.subprocess_exec(
-            asyncio.SubprocessProtocol,
-            *(sys.executable, "-I", "-S", "-c", _WATCHDOG, str(self.pid)),
-            env={},
-            stdout=None,
-            stderr=None,
-            start_new_session=True,
-        )
-
-    def _dismiss(self) -> None:
-        if self._watchdog is None:
-            return
-        pipe = self._watchdog.get_pipe_transport(0)
-        if isinstance(pipe, asyncio.WriteTransport) and not pipe.is_closing():
-            pipe.write(b".")
-            pipe.close()
+        if self._watchdog is not None:
+            await self._watchdog.gone()
 
     def _signal(self, number: signal.Signals) -> None:
         # The group outlives its leader as long as it has a member, so its id is not another's.
@@ -140,15 +130,10 @@ class Process(asyncio.SubprocessProtocol):
             await asyncio.wait_for(self.exited.wait(), seconds)
         return self.exited.is_set()
 
-    def _pipe(self, number: int) -> asyncio.WriteTransport | None:
-        pipe = self._transport.get_pipe_transport(number) if self._transport is not None else None
-        return pipe if isinstance(pipe, asyncio.WriteTransport) else None
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The child runs."""
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
-        pipe = transport.get_pipe_transport(1)
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+        pipe = self._transport.get_pipe_transport(1)
         if pipe is not None:
             self.lines.set_transport(pipe)
 
@@ -184,3 +169,47 @@ class Process(asyncio.SubprocessProtocol):
         self._complaints = rest[-_LINE:]
         for line in lines:
             logger.debug("%s says: %s", self._route, line[:_LINE].decode(errors="replace"))
+
+
+class _Watchdog(asyncio.SubprocessProtocol):
+    def __init__(self) -> None:
+        self._exited = asyncio.Event()
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    @classmethod
+    async def over(cls, group: int) -> _Watchdog:
+        watchdog = cls()
+        await asyncio.get_running_loop().subprocess_exec(
+            lambda: watchdog,
+            *(sys.executable, "-I", "-S", "-c", _WATCHDOG, str(group)),
+            env={},
+            stdout=None,
+            stderr=None,
+            start_new_session=True,
+        )
+        return watchdog
+
+    def dismiss(self) -> None:
+        """Its group is gone: it ends without a deed."""
+        pipe = _input(self._transport)
+        if pipe is not None and not pipe.is_closing():
+            pipe.write(b".")
+            pipe.close()
+
+    async def gone(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._exited.wait(), 1.0)
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def process_exited(self) -> None:
+        self._exited.set()
+
+
+def _input(transport: asyncio.SubprocessTransport | None) -> asyncio.WriteTransport | None:
+    # uvloop's transports are none by their class.
+    pipe = transport.get_pipe_transport(0) if transport is not None else None
+    return cast("asyncio.WriteTransport | None", pipe)

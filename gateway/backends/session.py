@@ -64,6 +64,7 @@ class Session:
         self._tokens = itertools.count(1)
         self._retired = False
         self._closing = asyncio.Event()
+        self._gone = asyncio.Event()
         self._ready: asyncio.Future[None] | None = None
         self._owner: asyncio.Task[None] | None = None
         self._dispatcher: JSONRPCDispatcher[TransportContext] | None = None
@@ -71,7 +72,8 @@ class Session:
     @property
     def alive(self) -> bool:
         """Whether a request may be sent."""
-        return self._dispatcher is not None and not self._retired and not self._closing.is_set()
+        ended = self._retired or self._gone.is_set() or self._closing.is_set()
+        return self._dispatcher is not None and not ended
 
     @property
     def running(self) -> int:
@@ -199,10 +201,10 @@ class Session:
     async def _own(self) -> None:
         assert self._ready is not None
         try:
-            async with self._transport.open() as (read, write), anyio.create_task_group() as group:
-                dispatcher = JSONRPCDispatcher[TransportContext](read, write)
+            async with self._transport.open() as streams, anyio.create_task_group() as group:
+                dispatcher = JSONRPCDispatcher[TransportContext](streams.read, streams.write)
                 await group.start(self._pump, dispatcher)
-                self._dispatcher = dispatcher
+                self._dispatcher, self._gone = dispatcher, streams.gone
                 try:
                     self.greeting = await self._hello.say(self._greet, self._notify)
                 except BackendUnavailable as failure:

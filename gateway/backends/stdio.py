@@ -41,11 +41,12 @@ class Stdio:
         )
         to_backend, outgoing = anyio.create_memory_object_stream[SessionMessage](OUTBOX)
         incoming, from_backend = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        gone = asyncio.Event()
         try:
             async with anyio.create_task_group() as carriers:
-                carriers.start_soon(self._read, process, incoming)
+                carriers.start_soon(self._read, process, incoming, gone)
                 carriers.start_soon(self._write, process, outgoing)
-                yield from_backend, to_backend
+                yield Streams(from_backend, to_backend, gone)
                 carriers.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
@@ -61,15 +62,18 @@ class Stdio:
     async def aclose(self) -> None:
         """There is nothing beside the sessions."""
 
-    async def _read(self, process: Process, sink: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+    async def _read(
+        self, process: Process, sink: MemoryObjectSendStream[SessionMessage | Exception], gone: asyncio.Event
+    ) -> None:
         async with sink, anyio.create_task_group() as group:
-            group.start_soon(self._after_exit, process, group.cancel_scope)
+            group.start_soon(self._after_exit, process, group.cancel_scope, gone)
             try:
                 await self._read_lines(process, sink)
             except ValueError:
                 logger.warning("%s wrote a line of over %d bytes; its session ends", self._route, self._max_response)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 logger.debug("the session of %s has ended", self._route)
+            gone.set()
             group.cancel_scope.cancel()
 
     async def _read_lines(self, process: Process, sink: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
@@ -82,9 +86,10 @@ class Stdio:
             else:
                 await sink.send(SessionMessage(message))
 
-    async def _after_exit(self, process: Process, reading: anyio.CancelScope) -> None:
+    async def _after_exit(self, process: Process, reading: anyio.CancelScope, gone: asyncio.Event) -> None:
         # A process that was left behind may hold the output open for ever.
         await process.exited.wait()
+        gone.set()
         logger.info("the process of %s has ended", self._route)
         await asyncio.sleep(_LAST_WORDS)
         reading.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -12,8 +13,18 @@ from mcp.shared.message import SessionMessage
 
 Fault = Literal["refused", "broken", "too_large", "abandoned"]
 
-Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]
-"""Messages of the backend, and messages for it. The second never blocks for long: it is buffered."""
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Messages of the backend, and messages for it, whose stream is buffered so that it never blocks for long.
+
+    ``gone`` is set as soon as it is known that nothing more can be sent.
+    """
+
+    read: MemoryObjectReceiveStream[SessionMessage | Exception]
+    write: MemoryObjectSendStream[SessionMessage]
+    gone: asyncio.Event
+
 
 OUTBOX = 256
 """Messages that may wait to be written."""

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,7 @@ def _deploy_tools() -> Iterator[str]:
         start_new_session=True,
     )
     try:
+        _wait_until_listening(child, port)
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         child.terminate()
@@ -101,6 +103,16 @@ def _deploy_tools() -> Iterator[str]:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _wait_until_listening(child: subprocess.Popen[bytes], port: int, seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and child.poll() is None:
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    fail("the example server did not start; run it by hand: python -m " + _EXAMPLE)
 
 
 def _with_demo(read: Load, about: DemoIssuer, deploy_url: str, state: Path) -> Load:

@@ -20,7 +20,7 @@
 {{- if .Values.routes -}}
 {{- if not .Values.routes.auth }}{{ fail "routes.auth: missing, and without authentication the gateway listens on loopback only" }}{{ end -}}
 {{- $text := toYaml .Values.routes -}}
-{{- range regexFindAll "\\$\\{[A-Z_][A-Z0-9_]*\\}" $text -1 | uniq }}
+{{- range regexFindAll "\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}" $text -1 | uniq }}
 {{- $name := . | trimPrefix "${" | trimSuffix "}" -}}
 {{- if not (or (hasKey $.Values.credentials.env $name) (hasKey $.Values.env $name)) }}{{ fail (printf "credentials.env: routes refer to %s, which is not there" .) }}{{ end -}}
 {{- end -}}
@@ -40,14 +40,13 @@
 {{- if .Values.autoscaling.enabled }}{{ fail "autoscaling.enabled: several pods share limits through Redis; set redis.url, redis.existingSecret or redis.builtin.enabled" }}{{ end -}}
 {{- if gt (int .Values.replicas) 1 }}{{ fail (printf "replicas: %d pods share limits through Redis; set redis.url, redis.existingSecret or redis.builtin.enabled" (int .Values.replicas)) }}{{ end -}}
 {{- if gt (int .Values.workers) 1 }}{{ fail (printf "workers: %d processes share limits through Redis; set redis.url, redis.existingSecret or redis.builtin.enabled" (int .Values.workers)) }}{{ end -}}
-{{- if .Values.audit.stream }}{{ fail "audit.stream: needs Redis" }}{{ end -}}
 {{- else if not .Values.keys.existingSecret }}{{ fail "keys.existingSecret: pods that share Redis must share a key ring; make a Secret with GATEWAY_KEYS and name it here" }}{{ end -}}
 {{- if and .Values.autoscaling.enabled (lt (int .Values.autoscaling.maxReplicas) (int .Values.autoscaling.minReplicas)) }}{{ fail "autoscaling.maxReplicas: is less than autoscaling.minReplicas" }}{{ end -}}
 {{- if and .Values.autoscaling.enabled (not ((.Values.resources).requests).cpu) }}{{ fail "resources.requests.cpu: autoscaling.cpu is a share of it" }}{{ end -}}
 {{- end -}}
 
 {{- define "gw.checkAudit" -}}
-{{- if not (include "gw.auditSinks" .) }}{{ fail "audit: one of file, stdout and stream must be on" }}{{ end -}}
+{{- if not (include "gw.auditSinks" .) }}{{ fail "audit: file or stdout must be on" }}{{ end -}}
 {{- with .Values.audit }}{{ if and .file (eq .volume.type "pvc") (eq .volume.accessMode "ReadWriteOnce") (include "gw.several" $) }}
 {{- fail "audit.volume.accessMode: ReadWriteOnce is for one pod; take ReadWriteMany, or audit.volume.type emptyDir" }}
 {{- end }}{{ end -}}

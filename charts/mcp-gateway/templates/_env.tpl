@@ -1,8 +1,10 @@
+{{- /* The gateway itself adds loopback and the host of auth.resource. */ -}}
 {{- define "gw.allowedHosts" -}}
 {{- $name := include "gw.fullname" . -}}
-{{- $hosts := concat .Values.allowedHosts .Values.ingress.hosts .Values.httpRoute.hostnames -}}
-{{- with (.Values.routes.auth).resource }}{{ $hosts = append $hosts (regexReplaceAll ":[0-9]+$" (urlParse .).host "") }}{{ end -}}
-{{- $hosts = concat $hosts (list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) "localhost") -}}
+{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) -}}
+{{- range concat .Values.allowedHosts .Values.ingress.hosts .Values.httpRoute.hostnames -}}
+{{- if not (hasPrefix "*" .) }}{{ $hosts = append $hosts . }}{{ end -}}
+{{- end -}}
 {{- $hosts | uniq | join "," -}}
 {{- end -}}
 
@@ -11,7 +13,6 @@
 {{- with .Values.audit -}}
 {{- if .file }}{{ $sinks = append $sinks "file:/var/lib/mcp-gateway/audit/audit.jsonl" }}{{ end -}}
 {{- if .stdout }}{{ $sinks = append $sinks "stdout" }}{{ end -}}
-{{- with .stream }}{{ $sinks = append $sinks (printf "redis:%s" .) }}{{ end -}}
 {{- end -}}
 {{- join "," $sinks -}}
 {{- end -}}
