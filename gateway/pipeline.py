@@ -136,7 +136,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - the one broad except: nothing unexpected may reach a client
             event.outcome = "internal_error"
             self._failed(path.inbound.request_id, error)
-            reply = answers.internal_error(path.id, path.inbound.request_id)
+            reply = answers.internal_error(path.id, event.request_id, dispatched=event.dispatched)
         finally:
             event.http_status = reply.status if reply else None
             self._close(path)

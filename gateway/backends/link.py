@@ -52,6 +52,10 @@ class ConnectionLost(BackendUnavailable):
     """A transport error, noticed at once. With ``dispatched`` false no byte of the request was sent."""
 
 
+class AnswerTooLarge(BackendUnavailable):
+    """There was an answer, over ``max_response``: the backend itself is well."""
+
+
 class WrongEra(BackendUnavailable):
     """The backend answered as one of the other era: find out anew which one it speaks. Nothing was executed."""
 
@@ -96,9 +100,9 @@ def unusable(route: str) -> BackendUnavailable:
     )
 
 
-def too_large(route: str) -> BackendUnavailable:
+def too_large(route: str) -> AnswerTooLarge:
     """The answer exceeds ``max_response``."""
-    return BackendUnavailable(
+    return AnswerTooLarge(
         f"The answer of the {route} backend is too large; the call may have been executed.",
         dispatched=True,
         hint="Ask for less at once.",

@@ -131,6 +131,10 @@ class RouteBackend:
             breaker.success(probe=probe)
         except BackendBusy:
             raise
+        except link.AnswerTooLarge:
+            judged = True
+            breaker.success(probe=probe)
+            raise
         except BackendUnavailable:
             judged = True
             breaker.failure(probe=probe)

@@ -122,7 +122,8 @@ class SessionPool:
     async def _session(self, key: _Key) -> Session:
         slot = self._slots.get(key)
         if slot is not None and slot.dead:
-            self._forget(slot)
+            # It ends by itself with the calls that it still carries.
+            self._lost(slot)
             slot = None
         if slot is None:
             slot = self._open(key)
@@ -161,7 +162,11 @@ class SessionPool:
 
     def _ended(self, slot: _Slot, session: Session) -> None:
         self._sessions.discard(session)
-        if slot.session is not session or not self._forget(slot):
+        if slot.session is session:
+            self._lost(slot)
+
+    def _lost(self, slot: _Slot) -> None:
+        if not self._forget(slot):
             return
         self._dialer.lost(self._clock() - slot.born)
         if slot.key == _OWN:

@@ -12,7 +12,7 @@ import msgspec
 from gateway.errors import INTERNAL_ERROR, InvalidRequest, RateLimited, Refusal, UnknownMethod
 from gateway.models import BackendReply, ClientRequest, Era, Limit
 from gateway.protocol import revisions
-from gateway.protocol.strict_json import encode
+from gateway.protocol.strict_json import encode, members
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -30,13 +30,13 @@ class Answer:
     headers: Headers = ()
 
 
-def result(request_id: str | int, era: Era, members: Mapping[str, Any], server_info: msgspec.Raw) -> bytes:
+def result(request_id: str | int, era: Era, parts: Mapping[str, Any], server_info: msgspec.Raw) -> bytes:
     """A result, completed for its era: ``resultType`` and ``serverInfo`` in the modern one, neither in the legacy one.
 
     Values may be ``msgspec.Raw`` and are copied as they are. Keys of ``_meta`` that are reserved for the gateway are
     taken from nobody else.
     """
-    complete = dict(members)
+    complete = dict(parts)
     meta = _own_meta(complete.get("_meta"))
     if era == "modern":
         complete.setdefault("resultType", _COMPLETE)
@@ -84,12 +84,12 @@ def refused(
     headers = retry_headers(refusal, limits)
     fields = facts(refusal)
     if refusal.as_tool_result and tool_call and request_id is not None and not _as_status(refusal, over_http):
-        members = {
+        parts = {
             "content": [{"type": "text", "text": encode(fields).decode()}],
             "isError": True,
             "_meta": {revisions.REFUSAL: fields},
         }
-        return Answer(200, _tool_result(request_id, era, members, server_info), headers)
+        return Answer(200, _tool_result(request_id, era, parts, server_info), headers)
     status = _status(refusal, over_http, request_id is not None and (era == "legacy" and in_session))
     data = {**refusal.data} if isinstance(refusal, InvalidRequest | UnknownMethod) else fields
     return Answer(status, error(request_id, refusal.code, _sentence(refusal), data), headers)
@@ -109,9 +109,12 @@ def facts(refusal: Refusal) -> dict[str, Any]:
     return fields | refusal.data
 
 
-def internal_error(request_id: str | int | None, trace: str) -> Answer:
-    """500 with the request's id to find it in the log by, and nothing else."""
-    return Answer(500, error(request_id, INTERNAL_ERROR, f"Internal error; report request {trace}."))
+def internal_error(request_id: str | int | None, trace: str, *, dispatched: bool) -> Answer:
+    """The request's id to find it in the log by, and nothing else; 500 only where nothing was executed."""
+    return Answer(
+        200 if dispatched else 500,
+        error(request_id, INTERNAL_ERROR, f"Internal error; report request {trace}.", {"dispatched": dispatched}),
+    )
 
 
 def retry_headers(refusal: Refusal, limits: tuple[Limit, ...] = ()) -> Headers:
@@ -128,19 +131,21 @@ def retry_headers(refusal: Refusal, limits: tuple[Limit, ...] = ()) -> Headers:
     return headers
 
 
-def _tool_result(request_id: str | int, era: Era, members: dict[str, Any], server_info: msgspec.Raw) -> bytes:
+def _tool_result(request_id: str | int, era: Era, parts: dict[str, Any], server_info: msgspec.Raw) -> bytes:
     if era == "modern":
-        members["resultType"] = _COMPLETE
-        members["_meta"][revisions.SERVER_INFO] = server_info
-    return encode({"jsonrpc": "2.0", "id": request_id, "result": members})
+        parts["resultType"] = _COMPLETE
+        parts["_meta"][revisions.SERVER_INFO] = server_info
+    return encode({"jsonrpc": "2.0", "id": request_id, "result": parts})
 
 
 def _own_meta(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    meta = msgspec.json.decode(value) if isinstance(value, msgspec.Raw) and value[:1] != b"{" else value
-    if isinstance(meta, msgspec.Raw):
-        meta = msgspec.json.decode(meta, type=dict[str, msgspec.Raw])
+    """A result's ``_meta`` without what only the gateway may say; empty where it is no object."""
+    meta = value
+    if isinstance(value, msgspec.Raw):
+        try:
+            meta = members(value)
+        except msgspec.ValidationError:
+            return {}
     if not isinstance(meta, dict):
         return {}
     return {

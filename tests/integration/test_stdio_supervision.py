@@ -218,7 +218,7 @@ async def test_it_sees_its_own_environment_and_none_of_the_secrets_of_ours(monke
         seen = json.loads(text(await pool.request(call("environment"), ignore)))
 
     assert seen["OWN"] == "x"
-    assert seen["PATH"] == os.environ["PATH"]
+    assert seen["PATH"].endswith(os.environ["PATH"])
     assert "secret-canary" not in str(seen)
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gateway.models import BackendReply, BackendRequest, Principal
 
 HERE = Path(__file__).parent
@@ -67,9 +69,7 @@ def call(name: str, arguments: Mapping[str, Any] | None = None, **options: Any) 
 def text(reply: BackendReply) -> str:
     assert reply.result is not None, reply.error
     content = reply.result["content"]
-    if not isinstance(content, list):
-        import msgspec
-
+    if isinstance(content, msgspec.Raw):
         content = msgspec.json.decode(content)
     said: str = content[0]["text"]
     return said

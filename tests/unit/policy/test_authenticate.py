@@ -439,6 +439,16 @@ async def test_no_message_repeats_anything_of_the_token() -> None:
     assert caught.value.rule == "auth.unknown_issuer"
 
 
+@pytest.mark.parametrize("algorithm", ["none", "HS256"])
+async def test_no_configuration_can_allow_a_symmetric_algorithm_or_none(algorithm: str) -> None:
+    good = auth()
+    issuer = good.issuers[0].model_copy(update={"algorithms": ("none", "HS256", "ES256")})
+    careless = good.model_copy(update={"issuers": (issuer,)})
+    with pytest.raises(Unauthenticated) as caught:
+        await attempt(bearer(hmac_token(JWK) if algorithm == "HS256" else unsigned("none")), auth=careless)
+    assert caught.value.reason == "algorithm"
+
+
 def test_every_reason_has_a_message() -> None:
     assert set(authenticate._MESSAGES) == set(get_args(authenticate.Reason))
 

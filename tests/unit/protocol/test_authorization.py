@@ -129,3 +129,10 @@ def test_a_line_break_in_a_message_makes_no_second_header() -> None:
     assert "\r" not in header
     assert "\n" not in header
     assert parsed(header)["scope"] == "ok"
+
+
+def test_a_strange_toolset_stays_inside_its_quotes_too() -> None:
+    header = challenge(no_token(), auth(), 'a"b\\c\u00e9\x7f', [])
+    assert parsed(header) == {
+        "resource_metadata": 'https://mcp.example.com/.well-known/oauth-protected-resource/mcp/a"b\\c'
+    }

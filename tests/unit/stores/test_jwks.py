@@ -280,11 +280,11 @@ USELESS: dict[str, Any] = {
     "keys an object": {"keys": {}},
     "no key": {"keys": []},
     "no usable key": {"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "x"}]},
-    "too many keys": {"keys": [ONE.jwks()["keys"][0]] * 101},
+    "too many keys": {"keys": TWO.jwks()["keys"] * 101},
     "equal members": httpx2.Response(200, content=b'{"keys":[],"keys":[]}'),
-    "too long": httpx2.Response(200, content=b" " * (MAX_DOCUMENT + 1)),
+    "too long": httpx2.Response(200, content=json.dumps(keys_of(TWO)).encode() + b" " * MAX_DOCUMENT),
     "compressed": httpx2.Response(
-        200, headers={"Content-Encoding": "x-unknown"}, content=json.dumps(keys_of(ONE)).encode()
+        200, headers={"Content-Encoding": "x-unknown"}, content=json.dumps(keys_of(TWO)).encode()
     ),
     "refused": httpx2.ConnectError("refused"),
     "slow": httpx2.ReadTimeout("slow"),
@@ -575,6 +575,18 @@ class TestFile:
             w.time.now += 100_000
             assert await w.kids(ONE) == [1]
             assert w.store.generation == before
+
+    async def test_a_file_that_was_away_too_long_is_read_again_though_it_is_the_same(self, tmp_path: Path) -> None:
+        path, aside = tmp_path / "keys.json", tmp_path / "aside.json"
+        path.write_text(json.dumps(keys_of(ONE)))
+        async with self.from_file(path) as w:
+            path.rename(aside)
+            w.time.now += 100_000
+            with pytest.raises(KeysUnavailable):
+                await w.kids(ONE)
+            aside.rename(path)
+            w.time.now += 30
+            assert await w.kids(ONE) == [1]
 
     async def test_a_missing_file_appears_later(self, tmp_path: Path) -> None:
         path = tmp_path / "keys.json"
