@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from gateway.audit import AuditEvent
 from gateway.models import BackendReply, BackendRequest, Call, Limit, Principal
@@ -19,16 +20,14 @@ Authenticate = Callable[[Sequence[bytes]], Awaitable[Principal]]
 """All ``Authorization`` header values in; a principal out, or ``Unauthenticated``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(msgspec.Struct, frozen=True):
     """One limit of a call and the key it is counted under."""
 
     limit: Limit
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(msgspec.Struct, frozen=True):
     """A limit after a decision: calls left at once, and seconds until ``burst`` is whole again."""
 
     limit: Limit
@@ -36,8 +35,7 @@ class LimitState:
     reset: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The decision over all limits of a call: all were taken, or none was.
 
     ``refused`` is the limit that waits longest, ``retry_after`` its exact seconds. ``states`` has one entry for each

@@ -17,6 +17,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.backends.http1_connection import HttpConnection, HttpError, HttpResponse, HttpTimeout, StaleConnection
@@ -27,33 +28,27 @@ LINGER = 0.05
 """Seconds that an answered stream may take to end before its connection is closed instead of kept."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BREAK = re.compile(rb"[\r\n\0]")
 _OURS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"expect"})
 
 
-_checked: set[bytes] = set()
-"""Header names found good: some fixed ones and those of ``Mcp-Param`` annotations."""
-
-
-def _check_name(name: bytes) -> None:
+@lru_cache(maxsize=1024)
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    name, value = header
     if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
         raise ValueError("a header name is not allowed")
-    if len(_checked) < 1024:
-        _checked.add(name)
+    if _BREAK.search(value):
+        raise ValueError("a header value holds a line break or NUL")
+    return b"%b: %b\r\n" % header
 
 
 def render_headers(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Header lines as bytes.
+    """Header lines as bytes. Most are the same in every request, so lines are kept.
 
     Raises:
         ValueError: a name is no token or is set by the client itself; a value holds CR, LF or NUL.
     """
-    for name, _ in headers:
-        if name not in _checked:
-            _check_name(name)
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
-        raise ValueError("a header value holds a line break or NUL")
-    return lines
+    return b"".join(map(_line, headers))
 
 
 class HttpClient:
@@ -93,7 +88,7 @@ class HttpClient:
         self._max_response = max_response
         self._open = 0
         self._closed = False
-        self._busy: set[HttpConnection] = set()
+        self._connections: set[HttpConnection] = set()
         self._idle: dict[HttpConnection, None] = {}
         self._waiters: deque[asyncio.Future[HttpConnection | None]] = deque()
 
@@ -127,19 +122,20 @@ class HttpClient:
         message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (method, self._head, render_headers(headers), len(body), body)
         now = asyncio.get_running_loop().time()
         hard = now + max_timeout
+        until = now + timeout if timeout < max_timeout else hard
         try:
-            return await self._exchange(message, min(now + timeout, hard), timeout, hard, on_event)
+            return await self._exchange(message, until, timeout, hard, on_event)
         except StaleConnection:
             if not idempotent:
                 raise
         self._close_idle()  # whatever closed one of them has most likely closed all
-        return await self._exchange(message, min(now + timeout, hard), timeout, hard, on_event)
+        return await self._exchange(message, until, timeout, hard, on_event)
 
     async def aclose(self) -> None:
         """Close every connection. What runs fails; nothing can be sent any more."""
         self._closed = True
         self._close_idle()
-        for connection in list(self._busy):
+        for connection in list(self._connections):
             connection.fail("client closed")
         for waiter in self._waiters:
             if not waiter.done():
@@ -151,11 +147,9 @@ class HttpClient:
         self, message: bytes, until: float, idle: float, hard: float, on_event: Callable[[bytes], bool] | None
     ) -> HttpResponse:
         connection = self._take_idle() or await self._acquire(until)
-        self._busy.add(connection)
         try:
             return await connection.send(message, until, idle, hard, on_event)
         finally:
-            self._busy.discard(connection)
             self._release(connection)
 
     # Connections
@@ -176,8 +170,10 @@ class HttpClient:
             self._open += 1
         else:
             connection = await self._wait(until)
-            if connection is not None and connection.usable:
-                return connection
+            if connection is not None:
+                if connection.usable:
+                    return connection
+                self._connections.discard(connection)  # it died on the way here; its place is still ours
         return await self._connect(until)
 
     async def _wait(self, until: float) -> HttpConnection | None:
@@ -224,6 +220,7 @@ class HttpClient:
         finally:
             if not connected:
                 self._free_place()
+        self._connections.add(connection)
         if self._closed:
             self._discard(connection)
             raise HttpError("client closed", sent=False)
@@ -245,6 +242,7 @@ class HttpClient:
     def dropped(self, connection: HttpConnection) -> None:
         """A resting connection has closed: by its server, by its time, or by an unasked byte."""
         self._idle.pop(connection, None)
+        self._connections.discard(connection)
         self._free_place()
 
     def _keep(self, connection: HttpConnection) -> None:
@@ -264,6 +262,7 @@ class HttpClient:
 
     def _discard(self, connection: HttpConnection | None) -> None:
         if connection is not None:
+            self._connections.discard(connection)
             connection.wake()
             connection.abort()
         self._free_place()

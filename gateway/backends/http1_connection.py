@@ -209,7 +209,7 @@ class HttpConnection(asyncio.Protocol):
             self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
-        self._head += len(name) + len(value)
+        self._head += len(name) + len(value) + 4
         if self._head > MAX_HEAD:
             self._fail(TooLarge("response headers too large", sent=True))
         elif self._status == 0:  # else a trailer

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import jiter
 import msgspec
 from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
+from msgspec.structs import replace
 
 from gateway.backends.link import ConnectionLost
 from gateway.errors import BackendUnavailable

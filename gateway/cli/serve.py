@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
@@ -104,6 +105,7 @@ def _work(
         served = [(application, [listener])]
         if operations is not None and operations_application is not None:
             served.append((operations_application, [operations]))
+        _calm_the_collector()
         if started is not None:
             started(gateway, listener.getsockname()[1])
         await runner.serve(served)
@@ -114,6 +116,16 @@ def _work(
     except ConfigError as error:
         fail(str(error), UNUSABLE)
     return 0
+
+
+def _calm_the_collector() -> None:
+    """What is loaded now lives as long as the process: never walk it again, and look for cycles less often.
+
+    Requests make hardly any cycles; with the defaults the collector took 8 % of the time of a call.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _first_read(read: Load) -> Routes:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -85,7 +86,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._task.cancel()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        cycle.transport = _OneWrite(self.transport)  # type: ignore[assignment]
+        once = _OneWrite(self.transport, cycle.on_response)
+        cycle.transport, cycle.on_response = once, once.complete  # type: ignore[assignment]
         task = self._task = self.loop.create_task(cycle.run_asgi(_quiet(cycle, app)))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -112,10 +114,11 @@ class GatewayProtocol(HttpToolsProtocol):
 class _OneWrite:
     """A transport that keeps an answer's head back until its first body bytes."""
 
-    __slots__ = ("_head", "_started", "_transport")
+    __slots__ = ("_completed", "_head", "_started", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, completed: Callable[[], None]) -> None:
         self._transport = transport
+        self._completed = completed
         self._head = b""
         self._started = False
 
@@ -127,6 +130,12 @@ class _OneWrite:
             self._transport.write(data)
         else:
             self._head, self._started = data, True
+
+    def complete(self) -> None:
+        """The answer is whole; one without a body, to HEAD, is its head alone."""
+        if self._head:
+            self.write(b"")
+        self._completed()
 
     def close(self) -> None:
         if self._head:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,8 +20,7 @@ _MODERN_MEMBERS = ("resultType", "ttlMs", "cacheScope")
 _COMPLETE = msgspec.Raw(b'"complete"')
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What goes back to the client: ``body`` is one JSON-RPC message, or empty where the status says all."""
 
     status: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from gateway.errors import INVALID_PARAMS, InvalidRequest
 
@@ -15,8 +16,7 @@ _MEMBERS = ("jsonrpc", "id", "method", "params", "result", "error")
 _PARAMS = ("name", "arguments", "uri", "_meta", "cursor", "protocolVersion", "capabilities", "requestState")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request: it wants an answer under its ``id``."""
 
     id: str | int
@@ -24,16 +24,14 @@ class Request:
     params: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(msgspec.Struct, frozen=True):
     """A notification: nobody answers it."""
 
     method: str
     params: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """An answer of a legacy client to a request of a server."""
 
     id: str | int

@@ -68,10 +68,10 @@ YAML 1.2: `true` and `false` are the only booleans. A key twice, a key without a
 
 
 def markdown(settings: type[BaseModel]) -> str:
-    """The reference of the settings and of routes.yaml."""
+    """The reference of the settings and of routes.yaml, to be printed: without a line break at its end."""
     prefix = str(settings.model_config.get("env_prefix", ""))
     rows = (_row(f"{prefix}{name}".upper(), info) for name, info in settings.model_fields.items())
-    return _HEAD + _table("Variable", rows) + _ROUTES + "".join(map(_section, _SECTIONS))
+    return _HEAD + _table("Variable", rows) + _ROUTES + "".join(map(_section, _SECTIONS)).rstrip("\n")
 
 
 def json_schema() -> dict[str, Any]:

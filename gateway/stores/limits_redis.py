@@ -77,10 +77,10 @@ class RedisLimits:
         if not takes:
             return Verdict(None, 0.0, ())
         plan = self._plan(tuple(takes))
-        try:
-            refused, wait, *ahead = await self._evaluate(plan)
-        except RedisAway:
+        decision = await self._ask(plan)
+        if decision is None:
             return await self._without_redis(takes)
+        refused, wait, *ahead = decision
         return verdict_of(takes, plan.costs, ahead, refused=refused - 1, wait=wait)
 
     def _plan(self, takes: tuple[Take, ...]) -> _Plan:
@@ -92,10 +92,14 @@ class RedisLimits:
             plan = self._plans[id(takes)] = _Plan(takes, [cost_of(take.limit) for take in takes])
         return plan
 
-    async def _evaluate(self, plan: _Plan) -> list[int]:
-        reply = await self.connection.send(plan.command)
-        if isinstance(reply, ReplyError):  # a new or flushed server does not know the script
-            reply = await self.connection.call("EVAL", SCRIPT, *plan.arguments)
+    async def _ask(self, plan: _Plan) -> list[int] | None:
+        """The script's answer, or None where there is no Redis to give it."""
+        try:
+            reply = await self.connection.send(plan.command)
+            if isinstance(reply, ReplyError):  # a new or flushed server does not know the script
+                reply = await self.connection.call("EVAL", SCRIPT, *plan.arguments)
+        except RedisAway:
+            return None
         decision: list[int] = reply
         return decision
 

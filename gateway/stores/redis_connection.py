@@ -251,9 +251,10 @@ class _Wire(asyncio.Protocol):
             self.fail("no answer in time")
             return
         if left <= 0:
-            # A stalled loop may run timers before it reads what has arrived: look once more after reading.
+            # Timers may run before what has arrived is read, so look once more. Where this timer itself came late,
+            # this process stood still and the answer is given its time again.
             self._overdue = oldest
-            left = _SECOND_LOOK
+            left = _DEADLINE if -left > _SECOND_LOOK else _SECOND_LOOK
         self._loop.call_later(left, self._check_deadline)
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_configuration_reference_is_the_one_that_the_models_give() -> None:
     written = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    assert written == markdown(Settings), "run: mcp-gateway schema --markdown > docs/configuration.md"
+    assert written == markdown(Settings) + "\n", "run: mcp-gateway schema --markdown > docs/configuration.md"
 
 
 def test_the_delivered_routes_load_with_an_empty_environment() -> None:

@@ -220,6 +220,16 @@ def test_where_a_response_is_cut_changes_nothing(cuts: list[int]) -> None:
         pytest.param(
             b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 40_000, "response headers too large", id="headers without end"
         ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 11_000 + b"\r\n",
+            "response headers too large",
+            id="whole but large headers",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 11_000 + b"\r\n",
+            "response headers too large",
+            id="whole but large headers",
+        ),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000, "response framing too large", id="1xx without end"),
         pytest.param(CHUNKED + b"1;" + b"x" * 90_000, "response framing too large", id="a chunk extension without end"),
     ],
@@ -267,10 +277,11 @@ async def test_a_connection_is_not_used_again_after(raw: bytes) -> None:
         assert await server.peers[0].gone()
 
 
-async def test_a_byte_that_nobody_asked_for_closes_an_idle_connection() -> None:
+@pytest.mark.parametrize("unasked", [OK, b"\r\n", b"H"])
+async def test_a_byte_that_nobody_asked_for_closes_an_idle_connection(unasked: bytes) -> None:
     async with served(closes_nothing(OK)) as (client, server):
         await post(client)
-        await server.peers[0].send(OK)
+        await server.peers[0].send(unasked)
         assert await server.peers[0].gone()
         assert (await post(client)).body == b"ok"
         assert len(server.peers) == 2
@@ -439,9 +450,10 @@ async def test_waiting_for_a_connection_counts_as_silence() -> None:
         with pytest.raises(HttpTimeout) as caught:
             await post(client, timeout=0.02)
         assert not caught.value.sent
+        assert len(client._waiters) == 0
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        assert (client._open, len(client._waiters)) == (0, 0)
+        assert client._open == 0
 
 
 async def test_a_cancelled_waiter_loses_no_connection() -> None:
@@ -461,6 +473,20 @@ async def test_a_cancelled_waiter_loses_no_connection() -> None:
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [isinstance(result, HttpResponse) for result in results] == [True, False, True, True]
         assert len(server.peers) == 1
+
+
+async def test_a_waiter_cancelled_in_the_moment_it_is_served_gives_its_place_back() -> None:
+    async with served(closes_nothing(b""), max_connections=1) as (client, _):
+        first, second = asyncio.create_task(post(client)), asyncio.create_task(post(client))
+        await until(lambda: len(client._waiters) == 1 and len(client._connections) == 1)
+        client._open += 1  # as if there were one more place, just become free
+        client._free_place()
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        assert client._open == 1
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert (client._open, len(client._connections)) == (0, 0)
 
 
 async def test_a_place_that_a_dead_connection_leaves_goes_to_a_waiter() -> None:
@@ -572,7 +598,7 @@ async def test_a_secret_in_a_bad_header_is_not_told() -> None:
 async def test_closing_ends_what_runs_and_refuses_what_comes() -> None:
     async with served(closes_nothing(b""), max_connections=1) as (client, _):
         running, waiting = asyncio.create_task(post(client)), asyncio.create_task(post(client))
-        await until(lambda: len(client._waiters) == 1 and bool(client._busy))
+        await until(lambda: len(client._waiters) == 1 and bool(client._connections))
         await client.aclose()
         results = await asyncio.gather(running, waiting, return_exceptions=True)
         assert [error.sent for error in results if isinstance(error, HttpError)] == [True, False]

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ import pytest
 import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
+from msgspec.structs import replace
 
 from gateway.backends.http1 import HttpClient
 from gateway.backends.modern import EraChanged, ModernHttp, NotModern, StaleHeaders
@@ -113,6 +113,7 @@ async def test_a_request_carries_our_meta_and_the_clients_own_keys() -> None:
             "io.modelcontextprotocol/clientInfo": {"name": "forged"},
             "io.modelcontextprotocol/logLevel": "debug",
             "io.mcp-gateway/client-info": {"name": "forged"},
+            "io.mcp-gateway/refusal": {"forged": True},
         },
         capabilities={"elicitation": {}},
         client_info={"name": "agent", "version": "7"},

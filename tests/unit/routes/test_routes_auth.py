@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routes import Auth, parse
+from gateway.routes import Auth, ConfigError, parse
 
 
 def auth_of(text: str, **environ: str) -> Auth:
@@ -63,6 +63,15 @@ def test_a_key_set_file_that_is_there_is_accepted(tmp_path: Path) -> None:
     file.write_text("{}")
     text = f"  resource: https://r.example\n  issuers: [{{issuer: 'https://a.example', jwks_file: {file}}}]\n"
     assert auth_of(text).issuers[0].jwks_file == str(file)
+
+
+def test_a_key_set_has_one_source(tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_text("{}")
+    both = f"jwks_file: {file}, jwks_uri: 'https://a.example/jwks'"
+    text = f"  resource: https://r.example\n  issuers: [{{issuer: 'https://a.example', {both}}}]\n"
+    with pytest.raises(ConfigError, match="has both jwks_uri and jwks_file"):
+        auth_of(text)
 
 
 def test_scopes_imply_others_directly_and_through_others() -> None:

@@ -160,11 +160,6 @@ BAD = {
     "no issuers": (GOOD + "auth: {resource: 'https://r.example', issuers: []}\n", "auth.issuers", "at least 1"),
     "issuer http": (auth("issuer: 'http://i.example'"), "auth.issuers[0].issuer", "https"),
     "jwks http": (auth(f"{ISSUER}, jwks_uri: 'http://i.example'"), "auth.issuers[0].jwks_uri", "https"),
-    "jwks both": (
-        auth(f"{ISSUER}, jwks_uri: 'https://i.example', jwks_file: /dev/null"),
-        "auth.issuers[0].jwks_file",
-        "no file",
-    ),
     "jwks missing": (auth(f"{ISSUER}, jwks_file: /does/not/exist"), "auth.issuers[0].jwks_file", "no file"),
     "HS256": (auth(f"{ISSUER}, algorithms: [HS256]"), "auth.issuers[0].algorithms[0]", "never accepted"),
     "none": (auth(f"{ISSUER}, algorithms: [none]"), "auth.issuers[0].algorithms[0]", "never accepted"),
