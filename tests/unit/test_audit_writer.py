@@ -43,7 +43,7 @@ class FakeSink:
 
 async def until(condition, seconds=5.0):
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a thread changes it
             await asyncio.sleep(0.002)
 
 

@@ -550,3 +550,12 @@ class TestRemembering:
 
 def token_with_bad_signature() -> str:
     return next(text for name, text, _ in BAD_TOKENS if name == "signature of zeros")
+
+
+async def test_a_token_for_a_toolset_is_bound_to_it() -> None:
+    principal = await attempt(bearer(token(aud=["account", f"{AUDIENCE}/oncall", f"{AUDIENCE}/raw"])))
+    assert principal.toolsets == {"oncall", "raw"}
+
+
+async def test_a_token_for_the_whole_gateway_is_bound_to_no_toolset() -> None:
+    assert (await attempt(bearer(token(aud=[f"{AUDIENCE}/oncall", AUDIENCE])))).toolsets is None
