@@ -42,7 +42,7 @@ LABEL org.opencontainers.image.title="mcp-gateway" \
 ENV GATEWAY_HOST=0.0.0.0 GATEWAY_CONFIG=/etc/mcp-gateway/routes.yaml
 WORKDIR /tmp
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --start-interval=1s \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-I", "-c", "import http.client, os; port = os.environ.get('GATEWAY_OPS_PORT') or os.environ.get('GATEWAY_PORT') or '8080'; c = http.client.HTTPConnection('127.0.0.1', int(port), timeout=2); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["mcp-gateway"]
 CMD ["serve"]

@@ -19,6 +19,7 @@ from gateway.backends.route_backend import RouteBackend
 from gateway.errors import ConfigError
 from gateway.exchange import Policy, Rules
 from gateway.http.application import Application
+from gateway.http.conversations import Conversations
 from gateway.http.endpoint import Endpoint
 from gateway.http.guards import BrowserGuard
 from gateway.http.operations import Probes, metadata_app, operations_app
@@ -32,8 +33,10 @@ from gateway.policy.rate_limit import RateLimit
 from gateway.policy.validate import Validate
 from gateway.ports import Authenticate, LimitStore, Sessions
 from gateway.protocol.lifecycle import server_info
+from gateway.protocol.request_state import RequestStates
 from gateway.protocol.session import SessionSealer
 from gateway.routes import Auth, Route, Routes
+from gateway.seen import SeenUris
 from gateway.settings import Settings
 from gateway.stores.audit_log import AuditWriter
 from gateway.stores.audit_sinks import open_sinks
@@ -82,16 +85,20 @@ class Gateway:
         self._announcing: asyncio.TimerHandle | None = None
         self.draining = False
         self.tried = asyncio.Event()
+        self._conversations = Conversations(os.urandom(6).hex())
         policy = Policy(
             checks=(authorize, RateLimit(self._limits, self.metrics), Validate()),
             audit=self.audit,
             server_info=server_info(version),
+            states=RequestStates(keys, time.time),
+            sessions=self._sessions,
+            conversations=self._conversations,
+            seen=SeenUris(),
         )
         self.pipeline = Pipeline(
             self._rules(routes, _nobody),
             policy,
             sealer=SessionSealer(keys, time.time),
-            sessions=self._sessions,
             meter=self.metrics,
             failed=_log_failure,
         )
@@ -105,7 +112,7 @@ class Gateway:
         GatewayProtocol.body_timeout = settings.body_timeout_seconds
         hosts = (*settings.allowed_hosts, *_hosts_of(auth))
         guard = BrowserGuard(settings.host, hosts, settings.allowed_origins)
-        endpoint = Endpoint(self.pipeline, guard, self.streams, max_body=settings.max_body_bytes)
+        endpoint = Endpoint(self.pipeline, guard, self.streams, self._conversations, max_body=settings.max_body_bytes)
         token = settings.metrics_token
         probes = Probes(self.problems, self._exposition, token.get_secret_value() if token else None)
         operations = operations_app(probes)
@@ -233,15 +240,13 @@ class Gateway:
             catalog=self._catalog(routes),
             backends=dict(self.backends),
             scopes={None: scopes_of(routes, None), **{name: scopes_of(routes, name) for name in routes.toolsets}},
-            redact={route.name: route.redact for route in routes.routes},
+            by_name={route.name: route for route in routes.routes},
         )
 
     def _catalog(self, routes: Routes) -> catalog.Catalog:
         built = catalog.build(routes, self._listings)
         for omission in built.omissions:
-            log.warning(
-                "a tool is left out", extra={"route": omission.route, "tool": omission.tool, "reason": omission.reason}
-            )
+            log.warning("left out", extra={"route": omission.route, "entry": omission.name, "reason": omission.reason})
         return built
 
     def _announce(self) -> None:

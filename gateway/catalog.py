@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
+from mcp.shared.uri_template import UriTemplate
 
-from gateway.models import Listing, Principal, Tool
+from gateway.models import Entry, Kind, Listing, Principal
 from gateway.policy.authorize import permits
 from gateway.protocol.naming import is_valid, public_name
 from gateway.protocol.strict_json import encode
@@ -23,22 +24,25 @@ from gateway.routes import Route, Routes, Toolset
 MAX_DEFINITION_BYTES = 200_000
 _REMEMBERED_LISTS = 256
 
+KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
+
 
 @dataclass(frozen=True, slots=True)
 class Omission:
-    """A tool that a backend offers and the catalogue leaves out, and why; for logs and ``check``."""
+    """Something that a backend offers and the catalogue leaves out, and why; for logs and ``check``."""
 
     route: str
-    tool: str
+    name: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one URL offers: public names to tools, in listing order."""
+    """What one URL offers: for each kind, public names to entries in listing order."""
 
-    tools: Mapping[str, Tool]
-    hidden: frozenset[str] = frozenset()
+    entries: Mapping[Kind, Mapping[str, Entry]]
+    capabilities: Mapping[str, Any]
+    routes: frozenset[str]
 
 
 class Catalog:
@@ -47,98 +51,147 @@ class Catalog:
     def __init__(self, offers: Mapping[str | None, Offer], omissions: tuple[Omission, ...] = ()) -> None:
         self._offers = offers
         self.omissions = omissions
-        self._lists: OrderedDict[tuple[str | None, frozenset[str]], tuple[bytes, ...]] = OrderedDict()
-
-    def toolsets(self) -> Iterable[str | None]:
-        """Every toolset that has a URL; None is all."""
-        return self._offers.keys()
+        self._lists: OrderedDict[tuple[str | None, Kind, frozenset[str]], tuple[bytes, ...]] = OrderedDict()
+        self._templates: dict[str, UriTemplate | None] = {}
 
     def has(self, toolset: str | None) -> bool:
         """Whether this toolset exists."""
         return toolset in self._offers
 
-    def find(self, toolset: str | None, name: str) -> Tool | None:
-        """The tool of this public name, whoever asks; None where there is none."""
-        return self._offers[toolset].tools.get(name)
+    def reaches(self, toolset: str | None, route: str) -> bool:
+        """Whether a toolset exposes anything of a route."""
+        return route in self._offers[toolset].routes
 
-    def tools(self, toolset: str | None = None) -> Iterable[Tool]:
-        """Every tool of a toolset, in listing order."""
-        return self._offers[toolset].tools.values()
+    def capabilities(self, toolset: str | None) -> Mapping[str, Any]:
+        """The features that some backend of a toolset has, each with the sub-features of any (``server/discover``)."""
+        return self._offers[toolset].capabilities
 
-    def visible(self, toolset: str | None, principal: Principal) -> list[Tool]:
-        """What this principal may call, by the predicate that decides calls."""
-        return [tool for tool in self.tools(toolset) if permits(principal, tool)]
+    def find(self, toolset: str | None, name: str, kind: Kind = "tool") -> Entry | None:
+        """The entry of this public name or URI, whoever asks; None where there is none."""
+        return self._offers[toolset].entries[kind].get(name)
 
-    def rendered(self, toolset: str | None, principal: Principal) -> tuple[bytes, ...]:
+    def owner(self, toolset: str | None, uri: str) -> Entry | None:
+        """Who answers for a URI: the resource listed under it, else the first template that it matches."""
+        entries = self._offers[toolset].entries
+        return entries["resource"].get(uri) or next(
+            (entry for name, entry in entries["template"].items() if self._matches(name, uri)), None
+        )
+
+    def entries(self, toolset: str | None = None, kind: Kind = "tool") -> Iterable[Entry]:
+        """Every entry of a toolset, in listing order."""
+        return self._offers[toolset].entries[kind].values()
+
+    def visible(self, toolset: str | None, principal: Principal, kind: Kind = "tool") -> list[Entry]:
+        """What this principal may use, by the predicate that decides calls."""
+        return [entry for entry in self.entries(toolset, kind) if permits(principal, entry)]
+
+    def rendered(self, toolset: str | None, principal: Principal, kind: Kind = "tool") -> tuple[bytes, ...]:
         """``visible`` as JSON; depends on the scopes alone, so that is what it is remembered by."""
-        key = (toolset, principal.scopes)
+        key = (toolset, kind, principal.scopes)
         ready = self._lists.get(key)
         if ready is None:
-            ready = tuple(tool.rendered for tool in self.visible(toolset, principal))
+            ready = tuple(entry.rendered for entry in self.visible(toolset, principal, kind))
             self._lists[key] = ready
             if len(self._lists) > _REMEMBERED_LISTS:
                 self._lists.popitem(last=False)
         return ready
 
-    def scopes(self, toolset: str | None) -> frozenset[str]:
-        """Every scope that some tool of a toolset needs: ``scopes_supported`` and the hint of a challenge."""
-        return frozenset().union(*(tool.policy.scopes or () for tool in self.tools(toolset)))
+    def _matches(self, template: str, uri: str) -> bool:
+        if template not in self._templates:
+            try:
+                self._templates[template] = UriTemplate.parse(template)
+            except ValueError:
+                self._templates[template] = None
+        parsed = self._templates[template]
+        return parsed is not None and parsed.match(uri) is not None
 
 
 def build(routes: Routes, listings: Mapping[str, Listing]) -> Catalog:
     """The catalogue of these routes as their backends were last listed; a route without a listing is absent."""
     omissions: list[Omission] = []
-    by_route = {
-        route.name: _tools_of(route, listings[route.name], route.prefix, omissions)
-        for route in routes.routes
-        if route.name in listings
-    }
-    everything = _merge(by_route.values(), omissions)
-    offers: dict[str | None, Offer] = {None: Offer(everything)}
+    listed = [route for route in routes.routes if route.name in listings]
+    by_route = {route.name: _entries_of(route, listings[route.name], route.prefix, omissions) for route in listed}
+    everything = Offer(
+        {kind: _merge([entries[kind] for entries in by_route.values()], omissions) for kind in KINDS},
+        _united(listings[route.name].capabilities for route in listed),
+        frozenset(route.name for route in listed),
+    )
+    offers: dict[str | None, Offer] = {None: everything}
     for name, toolset in routes.toolsets.items():
-        offers[name] = Offer(_select(routes, toolset, everything, listings))
+        offers[name] = _selected(routes, toolset, everything, listings)
     return Catalog(offers, tuple(omissions))
 
 
-def _tools_of(route: Route, listing: Listing, prefix: str, omissions: list[Omission]) -> dict[str, Tool]:
-    tools: dict[str, Tool] = {}
-    for definition in listing.tools:
-        tool, problem = _tool(route, listing, definition, prefix)
-        if tool is None:
-            omissions.append(Omission(route.name, str(definition.get("name"))[:128], problem))
-        elif tool.policy.hidden or tool.policy.scopes is None:
+def _entries_of(route: Route, listing: Listing, prefix: str, omissions: list[Omission]) -> dict[Kind, dict[str, Entry]]:
+    offered: dict[Kind, tuple[Mapping[str, Any], ...]] = {
+        "tool": listing.tools,
+        "prompt": listing.prompts,
+        "resource": listing.resources,
+        "template": listing.templates,
+    }
+    return {kind: _entries(route, listing, kind, offered[kind], prefix, omissions) for kind in KINDS}
+
+
+def _entries(
+    route: Route,
+    listing: Listing,
+    kind: Kind,
+    definitions: tuple[Mapping[str, Any], ...],
+    prefix: str,
+    omissions: list[Omission],
+) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for definition in definitions:
+        name = definition.get(_NAMED_BY[kind])
+        problem = _problem(kind, name, definition, over_http=listing.over_http)
+        entry = None if problem else _entry(route, kind, str(name), definition, prefix)
+        if entry is None:
+            omissions.append(Omission(route.name, str(name)[:128], problem))
+        elif entry.policy.hidden or entry.policy.scopes is None:
             continue
-        elif tool.name in tools:
-            omissions.append(Omission(route.name, tool.backend_name, "another tool of this route has the same name"))
+        elif entry.name in entries:
+            omissions.append(Omission(route.name, entry.backend_name, f"a second {kind} of this name"))
+        elif len(entry.rendered) > MAX_DEFINITION_BYTES:
+            omissions.append(Omission(route.name, entry.backend_name, f"it is over {MAX_DEFINITION_BYTES} bytes"))
         else:
-            tools[tool.name] = tool
-    return tools
+            entries[entry.name] = entry
+    return entries
 
 
-def _tool(route: Route, listing: Listing, definition: Mapping[str, Any], prefix: str) -> tuple[Tool | None, str]:
-    name, schema = definition.get("name"), definition.get("inputSchema")
-    if not isinstance(name, str) or not is_valid(name):
-        return None, "its name is not 1-128 characters of A-Z a-z 0-9 _ . -"
-    if not isinstance(schema, dict):
-        return None, "it has no input schema"
-    annotation_problem = find_invalid_x_mcp_header(schema)
-    if annotation_problem and listing.over_http:
-        return None, f"its x-mcp-header annotation is invalid: {annotation_problem}"
-    public = {**definition, "name": public_name(prefix, name)}
-    rendered = encode(public)
-    if len(rendered) > MAX_DEFINITION_BYTES:
-        return None, f"its definition is over {MAX_DEFINITION_BYTES} bytes"
-    return Tool(
-        name=public["name"],
+_NAMED_BY: Mapping[Kind, str] = {"tool": "name", "prompt": "name", "resource": "uri", "template": "uriTemplate"}
+
+
+def _problem(kind: Kind, name: Any, definition: Mapping[str, Any], *, over_http: bool) -> str:
+    if not isinstance(name, str) or not name:
+        return f"it has no {_NAMED_BY[kind]}"
+    if kind == "tool":
+        if not is_valid(name):
+            return "its name is not 1-128 characters of A-Z a-z 0-9 _ . -"
+        if not isinstance(definition.get("inputSchema"), dict):
+            return "it has no input schema"
+        annotation = find_invalid_x_mcp_header(definition["inputSchema"])
+        if annotation and over_http:
+            return f"its x-mcp-header annotation is invalid: {annotation}"
+    return ""
+
+
+def _entry(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], prefix: str) -> Entry:
+    public = {**definition, "name": public_name(prefix, name)} if kind in ("tool", "prompt") else definition
+    schema = definition["inputSchema"] if kind == "tool" else {}
+    mirrored = kind == "tool" and find_invalid_x_mcp_header(schema) is None
+    trusted = route.backend.trust_annotations and _harmless(definition.get("annotations"))
+    return Entry(
+        name=public["name"] if kind in ("tool", "prompt") else name,
         backend_name=name,
         route=route.name,
         definition=public,
-        rendered=rendered,
+        rendered=encode(public),
         input_schema=encode(schema),
-        policy=route.policy_for(name),
-        param_headers={} if annotation_problem else x_mcp_header_map(schema),
-        idempotent=route.backend.trust_annotations and _harmless(definition.get("annotations")),
-    ), ""
+        policy=route.policy_for(name, kind),
+        param_headers=x_mcp_header_map(schema) if mirrored else {},
+        idempotent=trusted if kind == "tool" else True,
+        kind=kind,
+    )
 
 
 def _harmless(annotations: Any) -> bool:
@@ -147,33 +200,45 @@ def _harmless(annotations: Any) -> bool:
     return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True
 
 
-def _merge(parts: Iterable[Mapping[str, Tool]], omissions: list[Omission]) -> dict[str, Tool]:
-    merged: dict[str, Tool] = {}
-    for tools in parts:
-        for name, tool in tools.items():
+def _merge(parts: Iterable[Mapping[str, Entry]], omissions: list[Omission]) -> dict[str, Entry]:
+    merged: dict[str, Entry] = {}
+    for entries in parts:
+        for name, entry in entries.items():
             if name in merged:
-                reason = f"the {merged[name].route} route already exposes {name}"
-                omissions.append(Omission(tool.route, tool.backend_name, reason))
+                reason = f"the {merged[name].route} route already exposes {name[:128]}"
+                omissions.append(Omission(entry.route, entry.backend_name, reason))
             else:
-                merged[name] = tool
+                merged[name] = entry
     return merged
 
 
-def _select(
-    routes: Routes, toolset: Toolset, everything: Mapping[str, Tool], listings: Mapping[str, Listing]
-) -> Mapping[str, Tool]:
+def _selected(routes: Routes, toolset: Toolset, everything: Offer, listings: Mapping[str, Listing]) -> Offer:
+    chosen = [route for route in routes.routes if route.name in toolset.routes and route.name in listings]
+    capabilities = _united(listings[route.name].capabilities for route in chosen)
     if toolset.names == "plain":
-        route = next(route for route in routes.routes if route.name == toolset.routes[0])
-        if route.name not in listings:
-            return {}
-        return _tools_of(route, listings[route.name], "", [])
+        entries = _entries_of(chosen[0], listings[chosen[0].name], "", []) if chosen else {kind: {} for kind in KINDS}
+        return Offer(entries, capabilities, frozenset(route.name for route in chosen))
     of_routes = frozenset(toolset.routes)
-    return {
-        name: tool
-        for name, tool in everything.items()
-        if (not of_routes or tool.route in of_routes) and _named(toolset.tools, name)
+
+    def selected(kind: Kind, name: str, entry: Entry) -> bool:
+        named = kind != "tool" or any(fnmatch.fnmatchcase(name, pattern) for pattern in toolset.tools)
+        return entry.route in of_routes and named
+
+    kept: dict[Kind, Mapping[str, Entry]] = {
+        kind: {name: entry for name, entry in everything.entries[kind].items() if selected(kind, name, entry)}
+        for kind in KINDS
     }
+    return Offer(kept, capabilities, of_routes)
 
 
-def _named(patterns: tuple[str, ...], name: str) -> bool:
-    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def _united(all_capabilities: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What any backend has of what the gateway carries; tools always, so that an empty gateway answers its list."""
+    united: dict[str, Any] = {"tools": {}}
+    for capabilities in all_capabilities:
+        for feature in ("prompts", "resources", "completions", "logging"):
+            has = capabilities.get(feature)
+            if isinstance(has, dict):
+                united.setdefault(feature, {})
+                if feature == "resources" and has.get("subscribe") is True:
+                    united[feature]["subscribe"] = True
+    return united

@@ -213,6 +213,15 @@ class BackendBusy(BackendUnavailable):
     outcome = "backend_busy"
 
 
+class ClientSilent(BackendUnavailable):
+    """A legacy client did not give what the backend asked for; what the backend did meanwhile is not known."""
+
+    outcome = "client_silent"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, dispatched=True, retryable=False)
+
+
 class Quarantined(Refusal):
     """The tool's definition is not the pinned one."""
 

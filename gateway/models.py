@@ -1,6 +1,6 @@
 """The values that travel through the gateway. Frozen: a policy step can read them, never change them.
 
-What is made for every request is a ``msgspec.Struct``, which costs a tenth of a frozen dataclass; the rest is made rarely.
+What is made for every request is a ``msgspec.Struct``, which costs a tenth of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -68,14 +68,19 @@ class ToolPolicy:
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One callable of the catalogue.
+Kind = Literal["tool", "prompt", "resource", "template"]
+"""What an entry of the catalogue is."""
 
-    ``definition`` is what the backend sent, with the public name in it; ``rendered`` is the same as JSON.
-    ``input_schema`` is the JSON text of its ``inputSchema``, the identity under which a validator is kept.
-    ``param_headers`` maps property paths to ``Mcp-Param-*`` names (``x-mcp-header``).
-    ``idempotent``: a repeated call does no harm, by an annotation that the operator trusts.
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the catalogue: a tool, or a prompt, resource or resource template, which are governed alike.
+
+    ``name`` is public, for a resource its URI, for a template its URI template. ``definition`` is what the backend
+    sent, with the public name in it; ``rendered`` is the same as JSON. For tools, ``input_schema`` is the JSON text of
+    the ``inputSchema``, the identity under which a validator is kept, and ``param_headers`` maps property paths to
+    ``Mcp-Param-*`` names (``x-mcp-header``). ``idempotent``: a repetition does no harm, by an annotation that the
+    operator trusts, or because it is a read.
     """
 
     name: str
@@ -87,6 +92,7 @@ class Tool:
     policy: ToolPolicy
     param_headers: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     idempotent: bool = False
+    kind: Kind = "tool"
 
 
 class ClientRequest(msgspec.Struct, frozen=True):
@@ -114,10 +120,10 @@ class ClientRequest(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A ``tools/call`` that is to be decided: who calls what with which arguments."""
+    """A request for an entry that is to be decided: who calls what with which arguments."""
 
     principal: Principal
-    tool: Tool
+    entry: Entry
     request: ClientRequest
     arguments: Mapping[str, Any]
     toolset: str | None = None
@@ -127,9 +133,11 @@ class Call(msgspec.Struct, frozen=True):
 class BackendRequest(msgspec.Struct, frozen=True):
     """A request as it leaves for a backend: its own names, no credentials, no id (the connection mints one).
 
-    ``params`` has no ``_meta``; its values may be ``msgspec.Raw``: bytes as the client sent them.
-    ``meta`` is what of the client's ``_meta`` may cross. ``name`` is mirrored as ``Mcp-Name``, ``headers`` are the
-    ``Mcp-Param-*`` ones. ``timeout`` runs without a byte of answer or progress, ``max_timeout`` in all; seconds.
+    ``params`` has no ``_meta``; its values may be ``msgspec.Raw``: bytes as the client sent them. ``meta`` is what of
+    the client's ``_meta`` may cross. ``name`` is mirrored as ``Mcp-Name``, ``headers`` are the ``Mcp-Param-*`` ones.
+    ``answers`` and ``state`` are the ``inputResponses`` and the backend's own ``requestState`` of a retry
+    (``basic/patterns/mrtr``). ``log_level`` is the least severe log message wanted. ``timeout`` runs without a byte of
+    answer or progress, ``max_timeout`` in all; seconds.
     """
 
     method: str
@@ -140,6 +148,9 @@ class BackendRequest(msgspec.Struct, frozen=True):
     client_info: Mapping[str, Any] | None = None
     name: str | None = None
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    answers: Mapping[str, Any] | None = None
+    state: str | None = None
+    log_level: str | None = None
     wants_progress: bool = False
     timeout: float = 30.0
     max_timeout: float = 300.0
@@ -159,7 +170,10 @@ class BackendReply(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one backend offers, as of ``fetched_at`` (monotonic seconds). Kept when a refresh fails."""
+    """What one backend offers, as of ``fetched_at`` (monotonic seconds). Kept when a refresh fails.
+
+    Each list holds definitions as the backend sent them.
+    """
 
     route: str
     tools: tuple[Mapping[str, Any], ...]
@@ -167,3 +181,15 @@ class Listing:
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     server_info: Mapping[str, Any] | None = None
     over_http: bool = True
+    prompts: tuple[Mapping[str, Any], ...] = ()
+    resources: tuple[Mapping[str, Any], ...] = ()
+    templates: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something of a backend changed: one of its lists, or the resource ``uri``."""
+
+    route: str
+    kind: Literal["tools", "prompts", "resources", "resource"]
+    uri: str = ""

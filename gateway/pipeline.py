@@ -15,10 +15,11 @@ import msgspec
 
 from gateway.audit import AuditEvent
 from gateway.errors import InsufficientScope, InvalidRequest, Refusal, Unauthenticated, UnknownSession
-from gateway.exchange import METHODS, Exchange, Policy, Rules, answer
+from gateway.exchange import Exchange, Policy, Rules
+from gateway.methods import METHODS, answer
 from gateway.models import ANONYMOUS, ClientRequest, Era, Principal
-from gateway.ports import Meter, Notify, Sessions
-from gateway.protocol import answers, jsonrpc, lifecycle, revisions, strict_json
+from gateway.ports import Channel, Meter
+from gateway.protocol import answers, clients, jsonrpc, lifecycle, revisions, strict_json
 from gateway.protocol import inbound as wire
 from gateway.protocol.answers import Answer
 from gateway.protocol.authorization import challenge
@@ -28,6 +29,7 @@ from gateway.protocol.session import LIFETIME, Session, SessionSealer
 MAX_BATCH = 50
 
 _KNOWN_METHODS = frozenset(name for _, name in METHODS) | {"initialize", "session/stream", "session/end"}
+_FORWARDED = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -51,7 +53,6 @@ class Pipeline:
         rules: the first snapshot.
         policy: the checks in their order, the audit log, our server info.
         sealer: opens and seals legacy session ids.
-        sessions: which of them were ended.
         meter: counts.
         failed: told of an unexpected exception and the request's id; it logs.
     """
@@ -62,21 +63,19 @@ class Pipeline:
         policy: Policy,
         *,
         sealer: SessionSealer,
-        sessions: Sessions,
         meter: Meter,
         failed: Callable[[str, Exception], None],
     ) -> None:
         self.rules = rules
         self._policy = policy
         self._sealer = sealer
-        self._sessions = sessions
         self._meter = meter
         self._failed = failed
 
-    async def post(self, inbound: Inbound, notify: Notify) -> Answer:
-        """Answer one POST. ``notify`` takes the notifications that belong to it."""
+    async def post(self, inbound: Inbound, channel: Channel) -> Answer:
+        """Answer one POST. ``channel`` leads to its client meanwhile."""
         path = self._open(inbound)
-        return await self._framed(path, lambda: self._post(path, notify))
+        return await self._framed(path, lambda: self._post(path, channel))
 
     async def stream(self, inbound: Inbound) -> tuple[Answer, Session | None]:
         """Whether a legacy client may open its GET stream: a session, or the answer that refuses it."""
@@ -98,7 +97,7 @@ class Pipeline:
         async def ended() -> Answer:
             principal = await self._authenticate(path)
             await self._session(path, principal)
-            await self._sessions.end(inbound.headers["mcp-session-id"], LIFETIME)
+            await self._policy.sessions.end(inbound.headers["mcp-session-id"], LIFETIME)
             path.event.outcome = "ok"
             return Answer(204)
 
@@ -161,7 +160,7 @@ class Pipeline:
             tool_call=path.event.method == "tools/call",
             server_info=self._policy.server_info,
             over_http=path.rules.routes.refusals == "http",
-            limits=call.tool.policy.limits if call else (),
+            limits=call.entry.policy.limits if call else (),
             in_session=path.exchange is not None,
         )
         auth = path.rules.routes.auth
@@ -173,13 +172,13 @@ class Pipeline:
 
     # The path
 
-    async def _post(self, path: _Path, notify: Notify) -> Answer:
+    async def _post(self, path: _Path, channel: Channel) -> Answer:
         principal = await self._authenticate(path)
         body = await path.inbound.read()
         value = strict_json.parse(body)
         if isinstance(value, list):
-            return await self._batch(path, principal, value, body, notify)
-        return await self._message(path, principal, value, body, notify)
+            return await self._batch(path, principal, value, body, channel)
+        return await self._message(path, principal, value, body, channel)
 
     async def _authenticate(self, path: _Path) -> Principal:
         if path.rules.routes.auth is None:
@@ -195,7 +194,7 @@ class Pipeline:
         path.event.principal = principal
         return principal
 
-    async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, notify: Notify) -> Answer:
+    async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel) -> Answer:
         path.id = jsonrpc.id_of(value)
         message = jsonrpc.read(value)
         wire.refuse_repeated(path.inbound.repeated)
@@ -208,13 +207,15 @@ class Pipeline:
             return self._initialize(path, principal, message)
         request = await self._request(path, principal, message, body)
         path.event.revision = request.revision
-        exchange = Exchange(path.rules, path.inbound, _with_token(notify, request), path.event, principal, request)
+        exchange = Exchange(path.rules, path.inbound, _OfRequest(channel, request), path.event, principal, request)
         path.exchange = exchange
+        if path.era == "legacy":
+            channel.begin(path.inbound.headers["mcp-session-id"], message.id)
         return await answer(exchange, self._policy)
 
     async def _request(self, path: _Path, principal: Principal, message: jsonrpc.Request, body: bytes) -> ClientRequest:
         raw: Mapping[str, msgspec.Raw] = {}
-        if message.method == "tools/call" and message.params:
+        if message.method in _FORWARDED and message.params:
             raw = strict_json.members(strict_json.members(body)["params"])
         if path.era == "modern":
             return wire.modern_request(message, path.inbound.headers, raw)
@@ -228,7 +229,7 @@ class Pipeline:
         if session_id is None:
             raise InvalidRequest("This request needs an Mcp-Session-Id; send initialize first.")
         session = self._sealer.open(session_id, principal)
-        if await self._sessions.ended(session_id):
+        if await self._policy.sessions.ended(session_id):
             raise UnknownSession
         path.event.revision = session.revision
         version = headers.get("mcp-protocol-version", session.revision)
@@ -237,13 +238,21 @@ class Pipeline:
         return session
 
     async def _accepted(self, path: _Path, principal: Principal, message: jsonrpc.Message) -> Answer:
-        """Notifications and posted responses are acknowledged; nothing of them is acted on."""
+        """Notifications and posted responses are acknowledged, and in a session passed on to whom they concern.
+
+        In the modern era nothing of them is acted on: ids are chosen by clients, one could cancel another's call.
+        """
         if isinstance(message, jsonrpc.Notification):
             path.event.method = message.method[:64]
         elif path.era == "modern":
             raise InvalidRequest("Responses are not posted in this protocol version.")
         if path.era == "legacy":
             await self._session(path, principal)
+            session_id = path.inbound.headers["mcp-session-id"]
+            if isinstance(message, jsonrpc.Response):
+                self._policy.conversations.deliver(session_id, message.body)
+            elif isinstance(message, jsonrpc.Notification) and message.method == "notifications/cancelled":
+                self._policy.conversations.cancel(session_id, message.params.get("requestId"))
         path.event.outcome = "ok"
         return Answer(202)
 
@@ -252,11 +261,14 @@ class Pipeline:
         path.event.revision = revision
         session_id = self._sealer.seal(principal, revision, capabilities, client_info)
         path.event.outcome = "ok"
-        members = lifecycle.initialize_result(revision, self._policy.server_info)
+        offered = path.rules.catalog.capabilities(path.inbound.toolset)
+        members = lifecycle.initialize_result(revision, offered, self._policy.server_info)
         body = answers.result(message.id, "legacy", members, self._policy.server_info)
         return Answer(200, body, (("mcp-session-id", session_id),))
 
-    async def _batch(self, path: _Path, principal: Principal, values: list[Any], body: bytes, notify: Notify) -> Answer:
+    async def _batch(
+        self, path: _Path, principal: Principal, values: list[Any], body: bytes, channel: Channel
+    ) -> Answer:
         """Split, run one after another, join: mandatory at 2025-03-26 and nowhere else (``basic/index`` there)."""
         session = await self._session(path, principal) if "mcp-session-id" in path.inbound.headers else None
         if session is None or session.revision != revisions.BATCH_REVISION:
@@ -265,14 +277,14 @@ class Pipeline:
             raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} messages.")
         parts: list[bytes] = []
         for index, (value, raw) in enumerate(zip(values, _SPLIT.decode(body), strict=True)):
-            part = await self._part(path, principal, value, bytes(raw), notify, index)
+            part = await self._part(path, principal, value, bytes(raw), channel, index)
             if part.body:
                 parts.append(part.body)
         path.event.method, path.event.outcome = "batch", "ok"
         return Answer(200, b"[" + b",".join(parts) + b"]") if parts else Answer(202)
 
     async def _part(
-        self, outer: _Path, principal: Principal, value: Any, body: bytes, notify: Notify, index: int
+        self, outer: _Path, principal: Principal, value: Any, body: bytes, channel: Channel, index: int
     ) -> Answer:
         path = self._open(outer.inbound, suffix=f".{index}")
         path.event.principal = principal
@@ -281,19 +293,34 @@ class Pipeline:
             path.id = jsonrpc.id_of(value)
             if isinstance(value, dict) and value.get("method") == "initialize":
                 raise InvalidRequest("initialize must not be part of a batch.")
-            return await self._message(path, principal, value, body, notify)
+            return await self._message(path, principal, value, body, channel)
 
         return await self._framed(path, serve)
 
 
-def _with_token(notify: Notify, request: ClientRequest) -> Notify:
-    """Progress goes back under the client's own token, value and type; without one it goes nowhere."""
-    token = request.progress_token
+class _OfRequest:
+    """A client's channel as one request uses it: progress under the client's own token, messages it asked for."""
 
-    def send(method: str, params: Mapping[str, Any]) -> None:
-        if method != "notifications/progress":
-            notify(method, params)
-        elif token is not None:
-            notify(method, {**params, "progressToken": token})
+    __slots__ = ("_channel", "_level", "_token")
 
-    return send
+    def __init__(self, channel: Channel, request: ClientRequest) -> None:
+        self._channel = channel
+        self._token = request.progress_token
+        self._level = request.meta.get(clients.LOG_LEVEL) if request.era == "modern" else clients.LOG_LEVELS[0]
+
+    @property
+    def can_ask(self) -> bool:
+        return self._channel.can_ask
+
+    def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        if method == "notifications/progress":
+            if self._token is not None:
+                self._channel.notify(method, {**params, "progressToken": self._token})
+        elif self._level is not None and clients.at_least(params.get("level"), self._level):
+            self._channel.notify(method, params)
+
+    def begin(self, session_id: str, request_id: str | int) -> None:
+        self._channel.begin(session_id, request_id)
+
+    async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
+        return await self._channel.ask(method, params, seconds)

@@ -16,6 +16,32 @@ Check = Callable[[Call], Awaitable[None]]
 Notify = Callable[[str, Mapping[str, Any]], None]
 """Takes a notification (method, params) that belongs to the running exchange. Never blocks, never raises."""
 
+
+class Channel(Protocol):
+    """The way to a client while its request runs."""
+
+    def begin(self, session_id: str, request_id: str | int) -> None:
+        """The request is of this legacy session: its client may cancel it and may be asked."""
+        ...
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether requests reach it: a legacy client that takes an event stream."""
+        ...
+
+    def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """See ``Notify``."""
+        ...
+
+    async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
+        """Put a request to the client and wait for the result that it posts.
+
+        Raises:
+            ClientSilent: it refused, did not answer in time, or cannot be asked.
+        """
+        ...
+
+
 Authenticate = Callable[[Sequence[bytes]], Awaitable[Principal]]
 """All ``Authorization`` header values in; a principal out, or ``Unauthenticated``."""
 
@@ -52,7 +78,11 @@ class LimitStore(Protocol):
     """Counts. All limits of a call are decided atomically, in one step."""
 
     async def take(self, takes: Sequence[Take]) -> Verdict:
-        """Decide and count. Never raises for an outage: the outage policy answers."""
+        """Decide and count. In an outage the policy for it answers.
+
+        Raises:
+            Overloaded: the policy is to refuse.
+        """
         ...
 
 
@@ -70,6 +100,18 @@ class SigningKeys(Protocol):
     @property
     def generation(self) -> int:
         """Changes whenever any issuer's set of keys changed: what was verified before is verified anew."""
+        ...
+
+
+class Conversations(Protocol):
+    """What a legacy client posts about a request that runs elsewhere."""
+
+    def deliver(self, session_id: str, response: Mapping[str, Any]) -> None:
+        """An answer to a request that was put to the client; one that nobody waits for is dropped."""
+        ...
+
+    def cancel(self, session_id: str, request_id: Any) -> None:
+        """The client wants no answer to its own request any more."""
         ...
 
 
@@ -95,14 +137,24 @@ class Backend(Protocol):
     async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
         """Send and wait. Cancelling the caller cancels the request in the way the backend's era wants.
 
+        Whatever the backend's era, a question of it in mid-call is a result with ``resultType: input_required``; the
+        answers come with a new request that has its ``answers`` and ``state``.
+
         Raises:
             BackendUnavailable: or ``BackendTimeout``, ``BackendBusy``; ``dispatched`` says whether it had left.
         """
         ...
 
 
+class SessionState(msgspec.Struct, frozen=True):
+    """What is remembered of a sealed session: whether its client ended it, and the log level it asked for."""
+
+    ended: bool = False
+    log_level: str | None = None
+
+
 class Sessions(Protocol):
-    """Which sealed legacy sessions were ended before their time."""
+    """What a sealed legacy session cannot hold: that it was ended before its time, and its log level."""
 
     async def end(self, session_id: str, seconds: float) -> None:
         """Remember for ``seconds`` that this one has ended."""
@@ -111,6 +163,93 @@ class Sessions(Protocol):
     async def ended(self, session_id: str) -> bool:
         """Whether a client ended it."""
         ...
+
+    async def set_log_level(self, session_id: str, level: str, seconds: float) -> None:
+        """Remember for ``seconds`` the least severe log message that the client wants."""
+        ...
+
+    async def state(self, session_id: str) -> SessionState:
+        """Everything that is remembered of a session, in one round trip. Never raises for an outage."""
+        ...
+
+
+class RelayLost(Exception):  # noqa: N818 - a state of the world, handled by every caller
+    """Nobody is at the address, its handler failed, or its answer did not come in time.
+
+    ``delivered`` is False only where the request surely reached nobody: nothing was done then.
+    """
+
+    def __init__(self, reason: str, *, delivered: bool) -> None:
+        super().__init__(reason)
+        self.delivered = delivered
+
+
+class Relay(Protocol):
+    """Makes the processes of this gateway one: a message reaches the one that holds what it is for."""
+
+    @property
+    def here(self) -> str:
+        """This process's address: unguessable, short, of letters and digits, another after each start."""
+        ...
+
+    async def ask(self, there: str, topic: str, payload: bytes, seconds: float) -> bytes:
+        """Let the process at ``there`` handle this and return its answer. Cancelling the caller cancels the handler.
+
+        Raises:
+            RelayLost: nobody is there (any more), the handler failed, or ``seconds`` have passed.
+        """
+        ...
+
+    def tell(self, there: str, topic: str, payload: bytes) -> None:
+        """The same without an answer: never waits, never raises, may get lost. In order for one address."""
+        ...
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Tell every process, this one included."""
+        ...
+
+    def serve(self, topic: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Handle a topic here. The answer to what was told or published is dropped."""
+        ...
+
+
+class Span(Protocol):
+    """A running piece of a trace."""
+
+    def context(self) -> Mapping[str, str]:
+        """``traceparent`` and ``tracestate`` for whoever is called next; nothing where nothing is traced."""
+        ...
+
+    def end(self, outcome: str, attributes: Mapping[str, Any]) -> None:
+        """It is over; every outcome but ``ok`` is an error. Called once."""
+        ...
+
+
+class Tracer(Protocol):
+    """Where spans begin. Never raises."""
+
+    def begin(self, name: str, parent: Mapping[str, Any], attributes: Mapping[str, Any]) -> Span:
+        """Start a span. Of ``parent``, a ``_meta`` or a request's headers, only the W3C trace context is read."""
+        ...
+
+
+class _NoSpan:
+    def context(self) -> Mapping[str, str]:
+        return {}
+
+    def end(self, outcome: str, attributes: Mapping[str, Any]) -> None:
+        pass
+
+
+class _NoTracing:
+    _span = _NoSpan()
+
+    def begin(self, name: str, parent: Mapping[str, Any], attributes: Mapping[str, Any]) -> Span:
+        return self._span
+
+
+NO_TRACING: Tracer = _NoTracing()
+"""Traces nothing."""
 
 
 class Meter(Protocol):

@@ -16,11 +16,14 @@ from gateway.ports import Notify
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a backend says it has: its answer to ``server/discover`` or ``initialize``, and its tools."""
+    """What a backend says it has: its answer to ``server/discover`` or ``initialize``, and its lists."""
 
     tools: tuple[Mapping[str, Any], ...] = ()
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     server_info: Mapping[str, Any] | None = None
+    prompts: tuple[Mapping[str, Any], ...] = ()
+    resources: tuple[Mapping[str, Any], ...] = ()
+    templates: tuple[Mapping[str, Any], ...] = ()
 
 
 class Link(Protocol):
@@ -40,6 +43,14 @@ class Link(Protocol):
 
         Raises:
             BackendUnavailable: it could not be had, whatever the reason.
+        """
+        ...
+
+    def watch(self, uris: frozenset[str]) -> None:
+        """From now on, tell of changes of the backend's lists and of exactly these resources; returns at once.
+
+        What is told goes to the callback that the link was made with. After a gap in which changes may have been
+        missed, the lists count as changed.
         """
         ...
 

@@ -82,10 +82,10 @@ async def _reach(routes: Routes) -> dict[str, dict[str, Any]]:
     findings: dict[str, dict[str, Any]] = {}
     for route in routes.routes:
         listing = listings.get(route.name)
-        notes = [f"{item.tool}: left out, {item.reason}" for item in built.omissions if item.route == route.name]
+        notes = [f"{item.name}: left out, {item.reason}" for item in built.omissions if item.route == route.name]
         notes += [
             f"{tool.backend_name}: exposed as {tool.name}, shortened to 64 characters"
-            for tool in built.tools()
+            for tool in built.entries()
             if tool.route == route.name and tool.name != route.prefix + tool.backend_name
         ]
         detail = f"{len(listing.tools)} tool(s)" if listing else "see the log of the gateway for the reason"

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.errors import Forbidden, InvalidRequest, Refusal
 from gateway.http import guards
+from gateway.http.conversations import Conversations
 from gateway.http.responder import Responder
 from gateway.http.streams import MAX_STREAMS, Streams
 from gateway.pipeline import Pipeline
@@ -21,10 +22,19 @@ PATH = "/mcp"
 class Endpoint:
     """Turns ASGI into ``Inbound`` values and answers back into ASGI."""
 
-    def __init__(self, pipeline: Pipeline, guard: guards.BrowserGuard, streams: Streams, *, max_body: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        guard: guards.BrowserGuard,
+        streams: Streams,
+        conversations: Conversations,
+        *,
+        max_body: int,
+    ) -> None:
         self._pipeline = pipeline
         self._guard = guard
         self._streams = streams
+        self._conversations = conversations
         self._max_body = max_body
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count(1)
@@ -74,9 +84,9 @@ class Endpoint:
     async def _serve(self, method: str, inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
         if method == "POST":
             may_stream = guards.accepts(inbound.headers, "text/event-stream")
-            responder = Responder(send, headers, may_stream=may_stream)
+            responder = Responder(send, headers, may_stream=may_stream, conversations=self._conversations)
             try:
-                await responder.finish(await self._pipeline.post(inbound, responder.notify))
+                await responder.finish(await self._pipeline.post(inbound, responder))
             finally:
                 responder.abandon()
         elif method == "GET":

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from gateway.errors import ClientSilent
+from gateway.http.conversations import Conversations
 from gateway.protocol.answers import Answer
 from gateway.protocol.strict_json import encode
 
@@ -29,18 +31,46 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Responder:
-    """Sends one answer. ``notify`` may be called before ``finish``, from the task of the exchange or another."""
+    """Sends one answer; implements ``ports.Channel`` until ``finish``.
 
-    def __init__(self, send: Send, headers: RawHeaders, *, may_stream: bool) -> None:
+    ``may_stream``: the client takes an event stream.
+    """
+
+    def __init__(
+        self, send: Send, headers: RawHeaders, *, may_stream: bool, conversations: Conversations | None = None
+    ) -> None:
         self._send = send
         self._headers = headers
         self._may_stream = may_stream
+        self._conversations = conversations
+        self._of: tuple[str, str | int] | None = None
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._wake: asyncio.Event | None = None
         self._pump: asyncio.Task[None] | None = None
         self._silence: asyncio.TimerHandle | None = None
         if may_stream:
             self._silence = asyncio.get_running_loop().call_later(KEEP_ALIVE_SECONDS, self._open)
+
+    @property
+    def can_ask(self) -> bool:
+        """See ``ports.Channel``."""
+        return self._may_stream and self._of is not None
+
+    def begin(self, session_id: str, request_id: str | int) -> None:
+        """See ``ports.Channel``."""
+        if self._conversations is not None:
+            self._of = self._conversations.begin(session_id, request_id)
+
+    async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
+        """See ``ports.Channel``."""
+        if self._conversations is None or self._of is None or not self._may_stream:
+            raise ClientSilent("The client takes no requests of the server on this connection.")
+        session_id = self._of[0]
+        number, waiting = self._conversations.question(session_id)
+        asked = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        self._waiting.append(event(encode(asked)))
+        self._open()
+        return await self._conversations.answer(session_id, number, waiting, seconds)
 
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Queue a notification; the oldest are dropped for a client that does not read."""
@@ -51,6 +81,7 @@ class Responder:
 
     async def finish(self, answer: Answer) -> None:
         """Send the answer and end the response."""
+        self._over()
         if self._silence is not None:
             self._silence.cancel()
         if self._pump is None:
@@ -62,11 +93,16 @@ class Responder:
         await self._pump
 
     def abandon(self) -> None:
-        """The client is gone: nothing more is sent."""
+        """Nothing more is sent, where ``finish`` was not reached because the client left."""
+        self._over()
         if self._silence is not None:
             self._silence.cancel()
         if self._pump is not None:
             self._pump.cancel()
+
+    def _over(self) -> None:
+        if self._conversations is not None and self._of is not None:
+            self._conversations.end(self._of)
 
     def _open(self) -> None:
         if self._pump is None:

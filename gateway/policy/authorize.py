@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gateway.errors import InsufficientScope, UnknownTool
-from gateway.models import Call, Principal, Tool
+from gateway.models import Call, Entry, Principal
 
 
-def permits(principal: Principal, tool: Tool) -> bool:
+def permits(principal: Principal, tool: Entry) -> bool:
     """Whether ``principal`` may see and call ``tool``: a rule names it, and the token has every scope of that rule."""
     policy = tool.policy
     return policy.scopes is not None and not policy.hidden and policy.scopes <= principal.scopes
@@ -19,11 +19,11 @@ async def authorize(call: Call) -> None:
         InsufficientScope: the token lacks scopes; names all that the call needs (MCP authorization, scope challenge).
         UnknownTool: no rule names the tool, or it is hidden.
     """
-    if permits(call.principal, call.tool):
+    if permits(call.principal, call.entry):
         return
-    policy = call.tool.policy
+    policy = call.entry.policy
     if policy.scopes is None or policy.hidden:
-        raise UnknownTool(f"Unknown tool: {call.tool.name}", rule=policy.rule)
+        raise UnknownTool(f"Unknown tool: {call.entry.name}", rule=policy.rule)
     missing = policy.scopes - call.principal.scopes
     raise InsufficientScope(
         f"This call needs the scopes {_listed(policy.scopes)}; the token lacks {_listed(missing)}.",

@@ -31,7 +31,7 @@ class RateLimit:
             RateLimited: one of its limits is used up; none was charged.
             Overloaded: Redis is away and the policy for that is ``closed``.
         """
-        if not call.tool.policy.limits:
+        if not call.entry.policy.limits:
             return
         takes = self._takes_of(call)
         verdict = await self._store.take(takes)
@@ -41,7 +41,7 @@ class RateLimit:
 
     def _takes_of(self, call: Call) -> tuple[Take, ...]:
         """Hashing costs more than the rest of this step, so what was made for a caller and tool is kept."""
-        principal, tool, limits = call.principal, call.tool, call.tool.policy.limits
+        principal, tool, limits = call.principal, call.entry, call.entry.policy.limits
         caller = (principal.issuer, principal.subject, principal.client_id, tool.route, tool.backend_name, call.toolset)
         known = self._takes.get(caller)
         if known is not None and known[0] is limits:
@@ -59,7 +59,7 @@ def key_of(limit: Limit, call: Call) -> str:
     A hash of the length-prefixed parts, so that no choice of names makes two callers share a counter. A tool counts
     under its backend's name: it is one tool, whatever a toolset calls it. Client ids are the issuer's own.
     """
-    principal, tool = call.principal, call.tool
+    principal, tool = call.principal, call.entry
     parts = [limit.name]
     if "principal" in limit.per:
         parts += ["principal", principal.issuer, principal.subject]
@@ -81,7 +81,7 @@ def _refusal(call: Call, limit: Limit, verdict: Verdict) -> RateLimited:
     window = int(limit.window) if limit.window == int(limit.window) else limit.window
     return RateLimited(
         f"Rate limit {limit.name} ({limit.limit} per {window}s) is used up; "
-        f"wait {wait} seconds before calling {call.tool.name} again.",
+        f"wait {wait} seconds before calling {call.entry.name} again.",
         limit_name=limit.name,
         retry_after=wait,
         rule=limit.name,

@@ -40,17 +40,19 @@ class Validate:
 
     async def __call__(self, call: Call) -> None:
         """Allow, or raise ``InvalidArguments`` with every violation and its path."""
-        schema = call.tool.input_schema
-        validator = self._compiled.get(schema) or self._compile(schema, call.tool.name)
+        if call.entry.kind != "tool":
+            return
+        schema = call.entry.input_schema
+        validator = self._compiled.get(schema) or self._compile(schema, call.entry.name)
         if not validator.is_valid(call.arguments):
-            raise _refusal(call.tool.name, validator, call.arguments)
+            raise _refusal(call.entry.name, validator, call.arguments)
 
     def _compile(self, schema: bytes, name: str) -> Validator:
         try:
             validator = compile_schema(schema)
         except (ValueError, jsonschema_rs.ReferencingError):
             raise BackendUnavailable(
-                f"The input schema of {name} is not usable JSON Schema by itself, so no call can be checked against it.",
+                f"The input schema of {name} is no usable JSON Schema by itself, so no call can be checked.",
                 dispatched=False,
                 retryable=False,
                 hint="The owner of the tool has to mend its input schema.",

@@ -95,7 +95,7 @@ def modern_request(
     meta = params["_meta"]
     version, capabilities = meta.get(revisions.PROTOCOL_VERSION), meta.get(revisions.CLIENT_CAPABILITIES)
     if not isinstance(capabilities, dict):
-        raise InvalidRequest(f"params._meta must carry {revisions.CLIENT_CAPABILITIES}, an object.", code=INVALID_PARAMS)
+        raise InvalidRequest(f"params._meta needs {revisions.CLIENT_CAPABILITIES}, an object.", code=INVALID_PARAMS)
     _check_mirror(message.method, params, version, headers)
     if version not in revisions.MODERN:
         raise unsupported_version(version)
@@ -125,7 +125,8 @@ def _check_mirror(method: str, params: Mapping[str, Any], version: Any, headers:
 
 
 def _mismatch(header: str, member: str) -> InvalidRequest:
-    return InvalidRequest(f"The header {header} is missing or does not match the body's {member}.", code=HEADER_MISMATCH)
+    message = f"The header {header} is missing or does not match the body's {member}."
+    return InvalidRequest(message, code=HEADER_MISMATCH)
 
 
 def legacy_request(

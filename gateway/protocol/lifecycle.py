@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import INVALID_PARAMS, InvalidRequest
+from gateway.models import Kind
 from gateway.protocol import jsonrpc, revisions
 
 INSTRUCTIONS = (
@@ -40,40 +41,49 @@ def negotiate(message: jsonrpc.Request) -> tuple[str, Mapping[str, Any], Mapping
     return revision, capabilities, client_info if isinstance(client_info, dict) else None
 
 
-def capabilities(*, list_changed: bool) -> dict[str, Any]:
-    """What we advertise: only what works for the era that asks (``server/discover`` D2)."""
-    return {"tools": {"listChanged": True} if list_changed else {}}
+WHERE_LISTED: Mapping[Kind, str] = {
+    "tool": "tools/list shows what you may call.",
+    "prompt": "prompts/list shows what there is.",
+    "resource": "resources/list and resources/templates/list show what there is.",
+    "template": "resources/templates/list shows what there is.",
+}
+"""What to do after asking for something that is not there."""
+
+_CHANGING = ("tools", "prompts", "resources")
 
 
-def initialize_result(revision: str, info: msgspec.Raw) -> dict[str, Any]:
+def _advertised(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    """What some backend has, with ``listChanged`` where the gateway tells of changes in both eras."""
+    return {
+        feature: {**parts, "listChanged": True} if feature in _CHANGING else parts
+        for feature, parts in capabilities.items()
+    }
+
+
+def initialize_result(revision: str, capabilities: Mapping[str, Any], info: msgspec.Raw) -> dict[str, Any]:
     """The answer to ``initialize``."""
     return {
         "protocolVersion": revision,
-        "capabilities": capabilities(list_changed=True),
+        "capabilities": _advertised(capabilities),
         "serverInfo": info,
         "instructions": INSTRUCTIONS,
     }
 
 
-def discover_result() -> dict[str, Any]:
-    """The answer to ``server/discover``; it differs by nobody, but caches nowhere either while routes may reload."""
+def discover_result(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to ``server/discover``. It is kept by nobody: routes may reload at any time."""
     return {
         "supportedVersions": list(revisions.MODERN),
-        "capabilities": capabilities(list_changed=False),
+        "capabilities": _advertised(capabilities),
         "instructions": INSTRUCTIONS,
         "ttlMs": 0,
         "cacheScope": "private",
     }
 
 
-def tools_result(rendered: Sequence[bytes]) -> dict[str, Any]:
-    """The answer to ``tools/list`` of ready definitions."""
-    members: dict[str, Any] = {
-        "tools": msgspec.Raw(b"[" + b",".join(rendered) + b"]"),
-        "ttlMs": 0,
-        "cacheScope": "private",
-    }
-    return members
+def list_result(member: str, rendered: Sequence[bytes]) -> dict[str, Any]:
+    """The answer to a list request, of ready definitions. Private, because it is filtered for its caller."""
+    return {member: msgspec.Raw(b"[" + b",".join(rendered) + b"]"), "ttlMs": 0, "cacheScope": "private"}
 
 
 def refuse_cursor(params: Mapping[str, Any]) -> None:

@@ -133,6 +133,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _uri_pattern(value: str) -> str:
+    if re.fullmatch(r"[\x21-\x7E]{1,1024}", value) is None:
+        raise ValueError("is not a URI or a pattern of URIs", "such as file:///reports/*")
+    return value
+
+
 def _pattern(value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_.\-/*?\[\]!]{1,128}", value) is None:
         raise ValueError("is not the name of a tool or a pattern of names", "such as rollback or debug_*")
@@ -170,6 +176,7 @@ Text = Annotated[str, Field(min_length=1)]
 Scope = Annotated[str, AfterValidator(_scope), Word("scope")]
 Scopes = Annotated[tuple[Scope, ...], AfterValidator(unique)]
 Pattern = Annotated[str, AfterValidator(_pattern), Word("pattern")]
+UriPattern = Annotated[str, AfterValidator(_uri_pattern), Word("URI pattern")]
 HttpUrl = Annotated[str, AfterValidator(_http_url), Expandable, Word("URL")]
 SecureUrl = Annotated[str, AfterValidator(_secure_url), Expandable, Word("https URL")]
 Era = Literal["auto", "modern", "legacy"]

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from gateway.models import Limit, LimitKey, ToolPolicy
+from gateway.models import Kind, Limit, LimitKey, ToolPolicy
 from gateway.routes.auth import Auth
 from gateway.routes.backend import Backend
 from gateway.routes.fields import (
@@ -21,13 +21,14 @@ from gateway.routes.fields import (
     Scopes,
     Size,
     Text,
+    UriPattern,
     listed,
     not_yet,
     unique,
 )
 
 _PINS = not_yet("pins stay off; review tools with `mcp-gateway tools`", ("warn", "block"))
-_Redaction = Annotated[str, Field(pattern=r"^arguments(\.[^.\s]+)+$")]
+_Redaction = Annotated[str, Field(pattern=r"^arguments(\.[^.\[\]\s]+|\[(\*|\d+)\])*$")]
 _Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,48}$")]
 
 
@@ -91,8 +92,6 @@ class Route(Model):
     """A backend and its tool rules, scopes and limits."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "prompts": "rules are for tools; remove the key",
-        "resources": "rules are for tools; remove the key",
         "request_state": "state of a request is sealed; remove the key",
         "expose_backend_info": "results name the gateway; remove the key",
     }
@@ -115,6 +114,12 @@ class Route(Model):
         description="Rules by backend name or pattern (`*`, `?`): an exact name before patterns, "
         "then the first pattern that matches.",
     )
+    prompts: dict[Pattern, ToolRule] = Field(
+        default={}, description="The same for prompts, by backend name or pattern."
+    )
+    resources: dict[UriPattern, ToolRule] = Field(
+        default={}, description="The same for resources and resource templates, by URI or pattern of URIs."
+    )
     redact: tuple[_Redaction, ...] = Field(
         default=(), description="Paths whose values the audit leaves out, such as `arguments.password`."
     )
@@ -128,7 +133,7 @@ class Route(Model):
 
     _defaults: Defaults = PrivateAttr(default=Defaults())
     _file_limits: tuple[Limit, ...] = PrivateAttr(default=())
-    _policies: dict[str, ToolPolicy] = PrivateAttr(default_factory=dict)
+    _policies: dict[tuple[str, str], ToolPolicy] = PrivateAttr(default_factory=dict)
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
@@ -141,10 +146,11 @@ class Route(Model):
         own = {name: getattr(self, name) for name in Defaults.model_fields}
         return self._defaults.model_copy(update={name: value for name, value in own.items() if value is not None})
 
-    def policy_for(self, tool_name: str) -> ToolPolicy:
-        """What holds for a tool, by its backend name. Kept, so that asking again is cheap."""
-        if (policy := self._policies.get(tool_name)) is None:
-            policy = self._policies[tool_name] = self._decide(tool_name)
+    def policy_for(self, name: str, kind: Kind = "tool") -> ToolPolicy:
+        """What holds for an entry, by its backend name or URI. Kept, so that asking again is cheap."""
+        section = _SECTIONS[kind]
+        if (policy := self._policies.get((section, name))) is None:
+            policy = self._policies[section, name] = self.decide(name, kind)
         return policy
 
     def within(self, defaults: Defaults, limits: tuple[Limit, ...]) -> None:
@@ -152,10 +158,13 @@ class Route(Model):
         self._defaults, self._file_limits = defaults, limits
         self._policies.clear()
 
-    def _decide(self, tool_name: str) -> ToolPolicy:
-        key = self._rule_of(tool_name)
-        rule = self.tools[key] if key is not None else ToolRule()
-        path, rule_path = f"routes.{self.name}", f"routes.{self.name}.tools.{key}"
+    def decide(self, name: str, kind: Kind = "tool") -> ToolPolicy:
+        """The same, not kept: for names that callers choose."""
+        section = _SECTIONS[kind]
+        rules: Mapping[str, ToolRule] = getattr(self, section)
+        key = _rule_of(rules, name)
+        rule = rules[key] if key is not None else ToolRule()
+        path, rule_path = f"routes.{self.name}", f"routes.{self.name}.{section}.{key}"
         scopes = self.scopes if rule.scopes is None else rule.scopes
         decided_by = f"{path}.scopes" if scopes is not None else path
         if rule.hidden:
@@ -174,10 +183,14 @@ class Route(Model):
             hidden=rule.hidden,
         )
 
-    def _rule_of(self, tool_name: str) -> str | None:
-        if tool_name in self.tools:
-            return tool_name
-        return next((pattern for pattern in self.tools if fnmatchcase(tool_name, pattern)), None)
+
+_SECTIONS: Mapping[Kind, str] = {"tool": "tools", "prompt": "prompts", "resource": "resources", "template": "resources"}
+
+
+def _rule_of(rules: Mapping[str, ToolRule], name: str) -> str | None:
+    if name in rules:
+        return name
+    return next((pattern for pattern in rules if fnmatchcase(name, pattern)), None)
 
 
 class Toolset(Model):

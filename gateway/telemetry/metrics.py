@@ -142,7 +142,7 @@ class _Durations:
         for labels, (*buckets, total) in waiting.items():
             # prometheus_client has no call for many observations at once; these two are what observe() itself does.
             child: Any = self._histogram.labels(*labels)
-            child._sum.inc(total)  # noqa: SLF001
-            for bucket, count in zip(child._buckets, buckets, strict=True):  # noqa: SLF001
+            child._sum.inc(total)
+            for bucket, count in zip(child._buckets, buckets, strict=True):
                 if count:
                     bucket.inc(count)

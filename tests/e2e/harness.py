@@ -165,7 +165,9 @@ class Client:
             headers["Authorization"] = f"Bearer {self.token}"
         return headers | more
 
-    def send(self, method: str, url: str, content: Any = None, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+    def send(
+        self, method: str, url: str, content: Any = None, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
         """One request on a connection of its own."""
         return httpx2.request(method, url, content=content, headers=headers, trust_env=False, timeout=30)
 
@@ -175,7 +177,11 @@ class Client:
         return self.send("POST", self.url, content, self.headers(**named))
 
     def modern(
-        self, method: str, params: Mapping[str, Any] | None = None, meta: Mapping[str, Any] | None = None, **headers: str
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        **headers: str,
     ) -> httpx2.Response:
         self._id += 1
         params = dict(params or {})

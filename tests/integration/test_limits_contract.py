@@ -118,6 +118,13 @@ async def test_the_limit_that_waits_longest_is_named(store: LimitStore, key: Key
     assert HOUR - 60 < verdict.retry_after <= HOUR
 
 
+async def test_a_limit_that_became_smaller_waits_no_longer_than_it_says_itself(store: LimitStore, key: Key) -> None:
+    for _ in range(10):
+        await store.take([Take(a_limit(10), key("k"))])
+    verdict = await store.take([Take(a_limit(10, 100.0, burst=1), key("k"))])
+    assert 5.0 < verdict.retry_after <= 10.0
+
+
 async def test_no_takes_are_no_decision(store: LimitStore) -> None:
     assert await store.take([]) == Verdict(None, 0.0, ())
 

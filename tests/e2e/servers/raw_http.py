@@ -75,7 +75,7 @@ class _Handler(socketserver.StreamRequestHandler):
         if not line:
             return False
         headers: dict[str, str] = {}
-        while (line := self.rfile.readline().rstrip(b"\r\n")):
+        while line := self.rfile.readline().rstrip(b"\r\n"):
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
         body = self.rfile.read(int(headers.get("content-length", "0")))
@@ -142,9 +142,7 @@ class _Handler(socketserver.StreamRequestHandler):
         self.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
 
     def finish_stream(self, seen: Seen) -> None:
-        self.write(
-            b'data: {"jsonrpc":"2.0","id":%d,"result":%s}\n\n' % (seen.message["id"], self.state.answer)
-        )
+        self.write(b'data: {"jsonrpc":"2.0","id":%d,"result":%s}\n\n' % (seen.message["id"], self.state.answer))
         self.connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -194,7 +192,7 @@ def _said(body: bytes) -> Callable[[_Handler, Seen], None]:
 
 
 def _cut(handler: _Handler, _seen: Seen) -> None:
-    handler.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"jsonrpc\"")
+    handler.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"jsonrpc"')
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -202,10 +200,16 @@ def _unauthorized(handler: _Handler, _seen: Seen) -> None:
     handler.json(b'{"error":"invalid_token"}', status=401)
 
 
+def _error(handler: _Handler, seen: Seen) -> None:
+    error = {"code": -32042, "message": "no such é", "data": {"a": None, "n": 1.5, "big": 2**60}}
+    handler.json(json.dumps({"jsonrpc": "2.0", "id": seen.message["id"], "error": error}).encode())
+
+
 _TOOLS: dict[str, Callable[[_Handler, Seen], None]] = {
     "hang": _hang,
     "wait": _wait,
     "steps": _steps,
+    "error": _error,
     "held_steps": _held_steps,
     "foreign_steps": _foreign_steps,
     "not_json": _said(b"<html>it works</html>"),

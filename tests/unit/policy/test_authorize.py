@@ -7,22 +7,22 @@ from itertools import product
 import pytest
 
 from gateway.errors import InsufficientScope, UnknownTool
-from gateway.models import Call, ClientRequest, Principal, Tool, ToolPolicy
+from gateway.models import Call, ClientRequest, Principal, Entry, ToolPolicy
 from gateway.policy.authorize import authorize, permits
 
 
-def tool(scopes: set[str] | None, *, hidden: bool = False) -> Tool:
+def tool(scopes: set[str] | None, *, hidden: bool = False) -> Entry:
     policy = ToolPolicy(
         scopes=None if scopes is None else frozenset(scopes), rule="routes.deploy.tools.rollback.scopes", hidden=hidden
     )
-    return Tool("deploy__rollback", "rollback", "deploy", {}, b"{}", b"{}", policy)
+    return Entry("deploy__rollback", "rollback", "deploy", {}, b"{}", b"{}", policy)
 
 
 def principal(*scopes: str) -> Principal:
     return Principal("https://idp.example.com", "ada", scopes=frozenset(scopes))
 
 
-def call(who: Principal, what: Tool) -> Call:
+def call(who: Principal, what: Entry) -> Call:
     request = ClientRequest(1, "tools/call", {}, {}, {}, "modern", "2026-07-28", {})
     return Call(who, what, request, {})
 
@@ -76,6 +76,6 @@ async def test_the_refusal_names_all_scopes_needed_and_those_that_lack() -> None
 
 
 @pytest.mark.parametrize("what", [tool(None), tool(set(), hidden=True)], ids=["without a rule", "hidden"])
-async def test_a_tool_that_is_not_offered_is_unknown_here_too(what: Tool) -> None:
+async def test_a_tool_that_is_not_offered_is_unknown_here_too(what: Entry) -> None:
     with pytest.raises(UnknownTool):
         await authorize(call(principal("deploy:write"), what))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import RateLimited
-from gateway.models import Call, ClientRequest, Limit, LimitKey, Principal, Tool, ToolPolicy
+from gateway.models import Call, ClientRequest, Limit, LimitKey, Principal, Entry, ToolPolicy
 from gateway.policy.rate_limit import RateLimit, key_of
 from gateway.ports import LimitState, Take, Verdict
 
@@ -46,7 +46,7 @@ def a_call(
     toolset: str | None = None,
 ) -> Call:
     policy = ToolPolicy(scopes=frozenset(), rule="routes.deploy.scopes", limits=limits)
-    tool = Tool(name, backend_name, route, {}, b"{}", b"{}", policy)
+    tool = Entry(name, backend_name, route, {}, b"{}", b"{}", policy)
     return Call(principal or Principal("https://idp", "ada", "cli"), tool, REQUEST, {}, toolset)
 
 

@@ -186,8 +186,6 @@ LATER = {
     "describe_limits": (GOOD + "describe_limits: true\n", "describe_limits"),
     "enforce": (limit("per: tool, limit: 5, window: 1s, enforce: false"), "limits[0].enforce"),
     "cost": (limit("per: tool, limit: 5, window: 1s, cost: 2"), "limits[0].cost"),
-    "prompts": (file(route(", prompts: {x: {}}")), "routes[0].prompts"),
-    "resources": (file(route(", resources: {x: {}}")), "routes[0].resources"),
 }
 
 

