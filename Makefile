@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SLOW := .venv-slow/charts
 PORT ?= 8080
 
 .PHONY: help
@@ -20,6 +21,13 @@ $(VENV)/.dev: $(VENV)/.run tests/requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.lock
 	@touch $@
 
+# What the slower suites install stays out of the environment that users and tests have.
+$(SLOW)/.run: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(SLOW)
+	$(SLOW)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(SLOW)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
 .PHONY: install run test check
 install: $(VENV)/.run ## Make .venv with what the gateway and its demo need
 
@@ -35,6 +43,28 @@ check: $(VENV)/.dev ## Lint, types, import contracts, sizes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/architecture
+
+.PHONY: bench charts rules-test compose-secrets compose-test conformance clients-test
+bench: $(VENV)/.dev ## Measure calls a second and CPU a call against nginx (needs gcc; nginx when installed)
+	$(BIN)/python bench/run.py
+
+charts: $(SLOW)/.run ## Lint, render and check the Helm chart with the real engine
+	$(SLOW)/bin/python charts/test/run.py
+
+rules-test: $(SLOW)/.run ## Check and test the Prometheus rules and the dashboard
+	$(SLOW)/bin/python charts/test/rules.py
+
+compose-secrets: ## Make the secrets that docker-compose.yml reads
+	$(PYTHON) examples/compose/secrets.py
+
+compose-test: $(VENV)/.dev ## Build the image, bring the compose file up, call through both replicas
+	$(BIN)/python tests/compose/run.py
+
+conformance: $(VENV)/.dev ## Run the official suites through the gateway against direct
+	$(BIN)/python tests/conformance/run.py
+
+clients-test: $(VENV)/.dev ## Drive the demo with clients of other SDKs (needs Node.js)
+	$(BIN)/python tests/clients/run.py
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the hashed lock files anew (needs uv)

@@ -64,7 +64,8 @@ class Gateway:
         self._settings = settings
         self._load = load
         self._version = version
-        self._folder = Path(settings.config).resolve().parent
+        # Not resolved: a ConfigMap's file is a link, and what it leads to is replaced with its folder.
+        self._folder = Path(settings.config).absolute().parent
         routes = load()
         keys = settings.key_ring or (os.urandom(32),)
         self.metrics = Metrics(version)
@@ -139,6 +140,8 @@ class Gateway:
     async def start(self) -> None:
         """Start everything that runs beside requests. Returns at once; ``problems`` tells when it is ready."""
         self.audit.start()
+        for sink in self._settings.audit:
+            self.metrics.audit(sink.kind, "failed", 0)
         if isinstance(self._limits, RedisLimits):
             await self._limits.start()
         await self._adopt(self.pipeline.rules.routes)
@@ -180,10 +183,10 @@ class Gateway:
             self.metrics.reloaded.set(0)
             log.error("routes not reloaded, the old ones stay:\n%s", error)
             return
+        self.metrics.reloaded.set(1)
         if routes.model_dump() == self.pipeline.rules.routes.model_dump():
             return
         await self._adopt(routes)
-        self.metrics.reloaded.set(1)
         log.info("routes reloaded", extra={"routes": [route.name for route in routes.routes]})
 
     async def _watch(self) -> None:

@@ -32,6 +32,9 @@ ANSWER_SECONDS = 600.0
 RESOURCE_NOT_FOUND = -32002
 """What the legacy era says of an unknown resource; the modern one says -32602."""
 
+_UNLISTED = "(unlisted resource)"
+"""The name that everything counts under which a backend named in a result and lists nowhere."""
+
 _TRUE = (True, msgspec.Raw(b"true"))
 _OURS = ("_meta", "inputResponses", "requestState")
 
@@ -85,7 +88,7 @@ def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
     if route is None or (known is None and not exchange.rules.catalog.reaches(exchange.inbound.toolset, route.name)):
         raise _unknown(exchange, "resource", uri)
     concrete = Entry(
-        name=uri,
+        name=known.name if known is not None else _UNLISTED,
         backend_name=uri,
         route=route.name,
         definition={},
@@ -109,7 +112,7 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     exchange.call = call
     for check in policy.checks:
         await check(call)
-    outgoing = await _to_backend(exchange, policy, call)
+    outgoing = _to_backend(exchange, policy, call)
     await policy.audit.intend(event)
     event.dispatched = True
     reply = await _carried(exchange, policy, call, outgoing)
@@ -213,7 +216,7 @@ def _param_headers(exchange: Exchange, entry: Entry, arguments: Mapping[str, Any
     return mcp_param_headers(entry.param_headers, arguments)
 
 
-async def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> BackendRequest:
+def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> BackendRequest:
     """The same request under the backend's names; what the client sent of it goes as the bytes it sent."""
     request, entry = call.request, call.entry
     received: Mapping[str, Any] = request.raw or request.params
@@ -235,20 +238,12 @@ async def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> Backend
         headers=call.param_headers,
         answers=request.params.get("inputResponses"),
         state=policy.states.open(call, state) if state is not None else None,
-        log_level=await _log_level(exchange, policy),
+        log_level=clients.log_level_of(request),
         wants_progress=request.progress_token is not None,
         timeout=entry.policy.timeout,
         max_timeout=entry.policy.max_timeout,
         idempotent=entry.idempotent,
     )
-
-
-async def _log_level(exchange: Exchange, policy: Policy) -> str | None:
-    """A modern request names its level; a legacy session has one, and until it is set hears everything."""
-    if exchange.modern:
-        return clients.log_level_of(exchange.request)
-    state = await policy.sessions.state(exchange.inbound.headers["mcp-session-id"])
-    return state.log_level or clients.LOG_LEVELS[0]
 
 
 def _object(exchange: Exchange, name: str) -> Mapping[str, Any]:

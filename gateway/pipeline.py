@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -229,13 +229,14 @@ class Pipeline:
         if session_id is None:
             raise InvalidRequest("This request needs an Mcp-Session-Id; send initialize first.")
         session = self._sealer.open(session_id, principal)
-        if await self._policy.sessions.ended(session_id):
+        state = await self._policy.sessions.state(session_id)
+        if state.ended:
             raise UnknownSession
         path.event.revision = session.revision
         version = headers.get("mcp-protocol-version", session.revision)
         if version not in revisions.LEGACY:
             raise InvalidRequest(f"MCP-Protocol-Version {version[:64]!a} is not served in a session.")
-        return session
+        return replace(session, log_level=state.log_level)
 
     async def _accepted(self, path: _Path, principal: Principal, message: jsonrpc.Message) -> Answer:
         """Notifications and posted responses are acknowledged, and in a session passed on to whom they concern.
@@ -306,7 +307,7 @@ class _OfRequest:
     def __init__(self, channel: Channel, request: ClientRequest) -> None:
         self._channel = channel
         self._token = request.progress_token
-        self._level = request.meta.get(clients.LOG_LEVEL) if request.era == "modern" else clients.LOG_LEVELS[0]
+        self._level = request.meta.get(clients.LOG_LEVEL)
 
     @property
     def can_ask(self) -> bool:

@@ -7,33 +7,49 @@ from collections.abc import Callable
 
 from gateway.backends import link
 from gateway.backends.backoff import Backoff
+from gateway.backends.cause import because
 from gateway.backends.dialer import Dialer
 from gateway.backends.http1 import HttpClient
 from gateway.backends.legacy_http import LegacyHttp
 from gateway.backends.link import Link
+from gateway.backends.listen import Listener
 from gateway.backends.modern import ModernHttp, NotModern
-from gateway.backends.probe import pinned, server_info_of
+from gateway.backends.modern_link import ModernLink
+from gateway.backends.probe import pinned
 from gateway.backends.session_pool import SessionPool
 from gateway.backends.stdio import Stdio
-from gateway.models import BackendReply, BackendRequest, Era, JsonObject
-from gateway.ports import Notify
+from gateway.models import Change
 from gateway.routes import Route
+
+
+MAX_EVENT = 2**20
+"""Most bytes of one event of a ``subscriptions/listen`` stream."""
 
 
 class Connector:
     """Finds out the era once and keeps the ``link``, until it is told to ``forget``.
 
-    ``poke`` is called when a listing may be out of date.
+    ``poke`` is called when a listing may be out of date, ``on_change`` when the backend says that something changed.
     """
 
-    def __init__(self, route: Route, *, version: str, clock: Callable[[], float], poke: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        route: Route,
+        *,
+        version: str,
+        clock: Callable[[], float],
+        poke: Callable[[], None],
+        on_change: Callable[[Change], None],
+    ) -> None:
         self.link: Link | None = None
         self._route = route
         self._version = version
         self._clock = clock
         self._poke = poke
+        self._on_change = on_change
         self._era = pinned(route.backend.era)
         self._client: HttpClient | None = None
+        self._streams: HttpClient | None = None
         self._pool: SessionPool | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -73,33 +89,40 @@ class Connector:
         self.forget()
         while self._closing:
             await asyncio.wait(self._closing)
-        if self._client is not None:
-            await self._client.aclose()
+        for client in (self._client, self._streams):
+            if client is not None:
+                await client.aclose()
 
     async def _over_http(self, url: str) -> Link:
         if self._era == "legacy":
             return self._legacy(url)
-        modern = ModernLink(
-            self._route.name, ModernHttp(self._http(url), route=self._route.name, version=self._version)
-        )
+        modern = self._modern(url)
         try:
             await modern.discover(self._route.effective.list_timeout)
         except NotModern:
             if self._era == "modern":
-                raise link.unreachable(self._route.name) from None
+                raise because(link.unreachable(self._route.name), "it does not speak the modern era") from None
             return self._legacy(url)
         return modern
 
-    def _http(self, url: str) -> HttpClient:
+    def _modern(self, url: str) -> ModernLink:
+        name, settings = self._route.name, self._route.effective
         if self._client is None:
-            settings = self._route.effective
             self._client = HttpClient(
                 url,
                 headers=self._credentials(),
                 max_connections=settings.max_concurrency,
                 max_response=settings.max_response,
             )
-        return self._client
+        if self._streams is None:
+            self._streams = HttpClient(url, headers=self._credentials(), max_connections=2, max_response=MAX_EVENT)
+        listener = Listener(
+            name,
+            ModernHttp(self._streams, route=name, version=self._version).listen,
+            on_change=self._on_change,
+            on_gap=self._poke,
+        )
+        return ModernLink(name, ModernHttp(self._client, route=name, version=self._version), listener)
 
     def _legacy(self, url: str) -> Link:
         settings = self._route.effective
@@ -145,42 +168,3 @@ class Connector:
     def _credentials(self) -> tuple[tuple[str, str], ...]:
         credentials = self._route.backend.credentials
         return credentials.headers() if credentials is not None else ()
-
-
-class ModernLink:
-    """The modern era over HTTP; implements ``link.Link``."""
-
-    era: Era = "modern"
-
-    def __init__(self, route: str, http: ModernHttp) -> None:
-        self._route = route
-        self._http = http
-        self._found: JsonObject | None = None
-
-    async def discover(self, seconds: float) -> None:
-        """Ask whether the backend is modern.
-
-        Raises:
-            NotModern: it is not.
-            BackendUnavailable: nothing is known.
-        """
-        self._found = await self._http.discover(seconds)
-
-    async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
-        """See ``link.Link``."""
-        return await self._http.request(request, notify)
-
-    async def offer(self, seconds: float) -> link.Offer:
-        """See ``link.Link``."""
-        found, self._found = self._found, None
-        try:
-            about = found if found is not None else await self._http.discover(seconds)
-        except NotModern:
-            raise link.wrong_era(self._route) from None
-        capabilities = about.get("capabilities")
-        capabilities = capabilities if isinstance(capabilities, dict) else {}
-        tools = await self._http.list_all("tools/list", "tools", seconds) if "tools" in capabilities else []
-        return link.Offer(tuple(tools), capabilities, server_info_of(about))
-
-    async def aclose(self) -> None:
-        """See ``link.Link``. The client outlives it."""

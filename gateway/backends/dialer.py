@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from gateway.backends import link
 from gateway.backends.backoff import Backoff
 from gateway.backends.greeting import Hello
-from gateway.backends.session import Session
+from gateway.backends.session import Hooks, Session
 from gateway.backends.wire import Transport
 from gateway.errors import BackendUnavailable
 from gateway.models import Era
@@ -46,8 +47,13 @@ class Dialer:
         """What the backend was found to speak; legacy until then."""
         return self._era or "legacy"
 
-    async def connect(self, on_list_changed: Callable[[], None], on_end: Callable[[Session], None]) -> Session:
-        """A session that is ready.
+    @property
+    def settled(self) -> bool:
+        """Whether the era is known."""
+        return self._era is not None
+
+    async def connect(self, hooks: Hooks, capabilities: Mapping[str, Any]) -> Session:
+        """A session that is ready; a legacy backend is told of ``capabilities``.
 
         Raises:
             BackendUnavailable: there is none to be had; ``retry_after`` is set while it is held off.
@@ -56,7 +62,7 @@ class Dialer:
         if wait > 0:
             raise link.unreachable(self._route, retry_after=wait)
         try:
-            session = await self._connect(on_list_changed, on_end)
+            session = await self._connect(hooks, capabilities)
         except BackendUnavailable:
             self._hold_off()
             raise
@@ -77,12 +83,12 @@ class Dialer:
         if self._backoff is not None:
             self._not_before = self._clock() + self._backoff.next()
 
-    async def _connect(self, on_list_changed: Callable[[], None], on_end: Callable[[Session], None]) -> Session:
+    async def _connect(self, hooks: Hooks, capabilities: Mapping[str, Any]) -> Session:
         first = self._era
 
         async def attempt(era: Era | None) -> Session:
-            hello = Hello(self._route, era, self._version)
-            session = Session(self._route, self._transport, hello, on_list_changed=on_list_changed, on_end=on_end)
+            hello = Hello(self._route, era, self._version, capabilities=capabilities)
+            session = Session(self._route, self._transport, hello, hooks)
             await session.start()
             return session
 

@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from gateway.backends.backoff import Backoff
+from gateway.backends.cause import cause_of
 from gateway.errors import BackendUnavailable
 from gateway.models import Listing
 
@@ -21,7 +22,7 @@ CALM = 1.0
 
 
 class Discovery:
-    """Calls ``fetch`` and tells ``on_listing`` when the contents differ from the last.
+    """Calls ``fetch`` and tells ``on_listing`` when the contents differ from the last, then ``on_fresh`` in any case.
 
     ``refresh`` is in seconds; each round takes up to a tenth less by ``chance``.
     """
@@ -33,6 +34,7 @@ class Discovery:
         on_listing: Callable[[Listing], None],
         *,
         refresh: float,
+        on_fresh: Callable[[], None] = lambda: None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.listing: Listing | None = None
@@ -42,6 +44,7 @@ class Discovery:
         self._fetch = fetch
         self._on_listing = on_listing
         self._refresh = refresh
+        self._on_fresh = on_fresh
         self._chance = chance
         self._backoff = Backoff(0.2, 30.0, chance)
         self._poked = asyncio.Event()
@@ -80,7 +83,8 @@ class Discovery:
             listing = await self._fetch()
         except BackendUnavailable as failure:
             if self.up or not self.tried.is_set():
-                logger.warning("%s cannot be listed: %s; %s", self._route, failure.outcome, self._kept())
+                cause = cause_of(failure)
+                logger.warning("%s cannot be listed: %s (%s); %s", self._route, failure.outcome, cause, self._kept())
             self.up = False
             return max(self._backoff.next(), failure.retry_after or 0.0)
         finally:
@@ -88,17 +92,26 @@ class Discovery:
         self.up = True
         self._backoff.reset()
         self._take(listing)
+        self._on_fresh()
         return self._refresh * (1 - self._chance() / 10)
 
     def _take(self, listing: Listing) -> None:
         last, self.listing = self.listing, listing
         if last is None or _contents(last) != _contents(listing):
-            logger.info("%s offers %d tools", self._route, len(listing.tools))
+            logger.info(
+                "%s offers %d tools, %d prompts, %d resources, %d templates",
+                self._route,
+                len(listing.tools),
+                len(listing.prompts),
+                len(listing.resources),
+                len(listing.templates),
+            )
             self._on_listing(listing)
 
     def _kept(self) -> str:
-        return "it has no tools yet" if self.listing is None else "its last listing is kept"
+        return "it has no listing yet" if self.listing is None else "its last listing is kept"
 
 
 def _contents(listing: Listing) -> tuple[object, ...]:
-    return listing.tools, listing.capabilities, listing.server_info
+    lists = listing.tools, listing.prompts, listing.resources, listing.templates
+    return lists, listing.capabilities, listing.server_info

@@ -32,7 +32,8 @@ class Greeting:
 class Hello:
     """How to greet: ``era`` None asks first which one it is, waiting ``silence`` seconds for an answer.
 
-    ``revision`` is what a legacy backend is asked for; ``timeout`` is for each step; seconds.
+    ``revision`` is what a legacy backend is asked for, ``capabilities`` what it is told that the client can do;
+    ``timeout`` is for each step; seconds.
     """
 
     route: str
@@ -41,6 +42,7 @@ class Hello:
     revision: str = LATEST_LEGACY
     timeout: float = 10.0
     silence: float = 2.0
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def client_info(self) -> JsonObject:
@@ -70,7 +72,8 @@ class Hello:
         return {"_meta": meta}
 
     def _initialize(self) -> JsonObject:
-        return {"protocolVersion": self.revision, "capabilities": {}, "clientInfo": self.client_info}
+        capabilities = dict(self.capabilities)
+        return {"protocolVersion": self.revision, "capabilities": capabilities, "clientInfo": self.client_info}
 
     def _discovered(self, answer: verdict.Answer) -> Greeting | None:
         """None means: go on with ``initialize``."""

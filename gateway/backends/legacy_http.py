@@ -13,14 +13,15 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import httpx2
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.message import SessionMessage
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
-from gateway.backends.wire import OUTBOX, Exchange, Streams
+from gateway.backends.wire import OUTBOX, Exchange, Signals, Streams
 
 # They log URLs, session ids and whole messages; what matters of them is reported by this package.
 for _name in ("mcp", "httpx2", "httpcore2"):
@@ -28,6 +29,12 @@ for _name in ("mcp", "httpx2", "httpcore2"):
 
 _TAG = "x-mcp-gateway-exchange"
 """Carries the exchange through the SDK to the watched client, which takes it off."""
+
+_EXCHANGE: ContextVar[Exchange] = ContextVar("exchange")
+"""The request whose answer is being read. The SDK hands the context of whoever read a message on with it."""
+
+_STREAM: ContextVar[_Stream] = ContextVar("stream")
+"""The session that the SDK listens for outside of requests."""
 
 _ASIDE = {"connect": 2.0, "read": 5.0, "write": 5.0, "pool": 2.0}
 """Seconds for what nobody waits for but the writer of the session: notifications, answers, the end of a session."""
@@ -75,6 +82,8 @@ class LegacyHttp:
         """See ``wire.Transport``. Leaving it ends the session with DELETE."""
         to_backend, outgoing = anyio.create_memory_object_stream[SessionMessage](OUTBOX)
         incoming, from_backend = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        stream = _Stream()
+        _STREAM.set(stream)
         async with (
             streamable_http_client(self._url, http_client=self._client, max_sse_event_size=self._max_response) as (
                 read,
@@ -85,7 +94,7 @@ class LegacyHttp:
             gone = asyncio.Event()
             carriers.start_soon(_carry, outgoing, write, gone)
             carriers.start_soon(_carry, read, incoming, gone)
-            yield Streams(from_backend, to_backend, gone)
+            yield Streams(from_backend, to_backend, gone, stream.signals)
             carriers.cancel_scope.cancel()
 
     def begin(self) -> Exchange:
@@ -106,9 +115,26 @@ class LegacyHttp:
 async def _carry(source: Any, sink: Any, gone: asyncio.Event) -> None:
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         async with source, sink:
-            async for message in source:
-                await sink.send(message)
+            async for item in source:
+                await sink.send(_attributed(item, source))
     gone.set()
+
+
+def _attributed(item: Any, source: Any) -> Any:
+    context = getattr(source, "last_context", None)
+    exchange = context.get(_EXCHANGE) if context is not None else None
+    if exchange is None or isinstance(item, Exception):
+        return item
+    return SessionMessage(item.message, ServerMessageMetadata(request_context=exchange))
+
+
+class _Stream:
+    """The GET stream of one session: ``opened`` once it was, ``missed`` while it is interrupted."""
+
+    def __init__(self) -> None:
+        self.signals = Signals()
+        self.opened = False
+        self.missed = False
 
 
 class _Watched(httpx2.AsyncBaseTransport):
@@ -121,6 +147,7 @@ class _Watched(httpx2.AsyncBaseTransport):
         exchange = self._exchanges.get(request.headers.pop(_TAG, ""))
         if exchange is None:
             return await self._aside(request)
+        _EXCHANGE.set(exchange)
         try:
             async with exchange.guard():
                 response = await self._inner.handle_async_request(request)
@@ -140,16 +167,49 @@ class _Watched(httpx2.AsyncBaseTransport):
 
     async def _aside(self, request: httpx2.Request) -> httpx2.Response:
         if request.method == "GET":
-            return await self._inner.handle_async_request(request)
+            return await self._listen(request, _STREAM.get())
         request.extensions = {**request.extensions, "timeout": _ASIDE}
         try:
-            return await self._inner.handle_async_request(request)
+            response = await self._inner.handle_async_request(request)
         except httpx2.TransportError:
             # Lost, as notifications may be; an error would end the session for everyone in it.
             return httpx2.Response(202, request=request)
+        return _without_cookies(response, response.stream)
+
+    async def _listen(self, request: httpx2.Request, stream: _Stream) -> httpx2.Response:
+        # The SDK gives up after two errors; after a stream that ended it always comes again.
+        try:
+            response = await self._inner.handle_async_request(request)
+        except httpx2.TransportError:
+            stream.missed = True
+            return httpx2.Response(200, headers={"content-type": "text/event-stream"}, request=request)
+        if response.status_code == 404 and stream.opened:
+            stream.signals.on_forgotten()
+        if response.status_code == 200:
+            if stream.missed:
+                stream.signals.on_gap()
+            stream.opened, stream.missed = True, False
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        return _without_cookies(response, _Listened(response.stream, stream))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _Listened(httpx2.AsyncByteStream):
+    def __init__(self, body: httpx2.AsyncByteStream, stream: _Stream) -> None:
+        self._body = body
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._body:
+                yield chunk
+        except httpx2.TransportError:
+            self._stream.missed = True
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -191,11 +251,15 @@ class _Body(httpx2.AsyncByteStream):
 def _answer(response: httpx2.Response, exchange: Exchange, limit: int) -> httpx2.Response:
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+    return _without_cookies(response, _Body(response.stream, exchange, limit, events=events))
+
+
+def _without_cookies(response: httpx2.Response, stream: Any) -> httpx2.Response:
     return httpx2.Response(
         response.status_code,
         # No cookie jar: a cookie would carry state from one principal to the next.
         headers=[(name, value) for name, value in response.headers.multi_items() if name.lower() != "set-cookie"],
-        stream=_Body(response.stream, exchange, limit, events=events),
+        stream=stream,
         extensions=response.extensions,
     )
 

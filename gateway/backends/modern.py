@@ -1,7 +1,5 @@
 """A backend of the modern era over HTTP: every request is a POST of its own (2026-07-28, ``streamable-http``).
 
-What comes back is read no deeper than its envelope: the members of a result stay the bytes that the backend sent.
-
 Rules of this file
 - Ids, progress tokens and the reserved keys of ``_meta`` are ours on this leg, never the client's.
 - An answer counts only with our id. Whatever else comes in its place ends the exchange as ``BackendUnavailable``.
@@ -13,19 +11,28 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from mcp.shared.inbound import encode_header_value
 
 from gateway.backends import link, probe
+from gateway.backends.asks import ASKING_METHODS, NoQuestion, missing_capability, undeclared
+from gateway.backends.cause import because
+from gateway.backends.envelope import Error, Exchange, decode_object
 from gateway.backends.http1 import HttpClient, HttpError, HttpResponse, HttpTimeout
-from gateway.backends.http1_connection import ConnectionClosed, TooLarge, is_event_stream
-from gateway.errors import HEADER_MISMATCH, UNSUPPORTED_VERSION, BackendTimeout, BackendUnavailable
+from gateway.backends.http1_connection import ConnectionClosed, TooLarge
+from gateway.errors import (
+    HEADER_MISMATCH,
+    METHOD_NOT_FOUND,
+    UNSUPPORTED_VERSION,
+    BackendTimeout,
+    BackendUnavailable,
+)
 from gateway.models import ANONYMOUS, BackendReply, BackendRequest, JsonObject
 from gateway.ports import Notify
 from gateway.protocol.revisions import CLIENT_CAPABILITIES, CLIENT_INFO, MODERN, PROTOCOL_VERSION, VENDOR_PREFIX
@@ -40,15 +47,28 @@ MAX_PAGE_BYTES = 8 * 2**20
 ORIGINAL_CLIENT_INFO = VENDOR_PREFIX + "client-info"
 """``_meta`` key under which a backend finds whom the gateway speaks for; unverified, as ``clientInfo`` is."""
 
-_OURS = frozenset({PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, "progressToken"})
+LOG_LEVEL = "io.modelcontextprotocol/logLevel"
+SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
+
+_OURS = frozenset({PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SUBSCRIPTION_ID, "progressToken"})
 _HEADERS = (
     (b"Content-Type", b"application/json"),
     (b"Accept", b"application/json, text/event-stream"),
     (b"MCP-Protocol-Version", MODERN[0].encode()),
 )
-_NOTIFICATIONS = ("notifications/progress", "notifications/message")
+_PROGRESS, _LOG = "notifications/progress", "notifications/message"
+_LISTENED = (
+    "notifications/subscriptions/acknowledged",
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+    "notifications/resources/updated",
+)
 _NO_VERDICT = (408, 425, 429)
 """Statuses below 500 that say nothing of what a server speaks."""
+
+_NOT_SERVED = (404, 405, 501)
+_COMPLETE = msgspec.Raw(b'"complete"')
 
 
 class NotModern(Exception):  # noqa: N818 - an answer, not a failure
@@ -63,24 +83,7 @@ class EraChanged(link.WrongEra):
     """-32022: the backend no longer serves our revision. Nothing was executed."""
 
 
-class _Error(msgspec.Struct):
-    code: int
-    message: str = ""
-    data: Any = msgspec.UNSET
-
-
-class _Message(msgspec.Struct):
-    jsonrpc: Literal["2.0"]
-    id: int | str | msgspec.UnsetType | None = msgspec.UNSET
-    method: str | msgspec.UnsetType = msgspec.UNSET
-    params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    result: dict[str, msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
-    error: _Error | msgspec.UnsetType = msgspec.UNSET
-
-
 _encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(_Message)
-_params_decoder = msgspec.json.Decoder(dict[str, Any])
 _entries_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -108,7 +111,37 @@ class ModernHttp:
             BackendTimeout, BackendUnavailable: ``dispatched`` says whether it had left.
         """
         started = perf_counter()
-        exchange, response = await self._exchange(request, notify, idempotent=False)
+        wanted = [_PROGRESS] if request.wants_progress else []
+        if request.log_level is not None:
+            wanted.append(_LOG)
+        exchange, response = await self._exchange(request, notify, wanted)
+        reply = self._reply(exchange, response, perf_counter() - started)
+        return self._question(request, reply) if _asks(reply.result) else reply
+
+    async def listen(self, wanted: Mapping[str, Any], notify: Notify, *, idle: float, longest: float) -> BackendReply:
+        """Hold one ``subscriptions/listen`` stream open; returns when the backend ends it.
+
+        ``wanted`` is the filter. ``notify`` is told only what carries this stream's subscription id. ``idle`` is in
+        seconds without a byte, ``longest`` in seconds in all. -32601 is also what a backend means that knows no such
+        path or method of HTTP.
+
+        Raises:
+            BackendUnavailable: the stream broke, or was never one.
+        """
+        request = BackendRequest(
+            "subscriptions/listen", {"notifications": wanted}, ANONYMOUS, timeout=idle, max_timeout=longest
+        )
+        started = perf_counter()
+        request_id = next(self._ids)
+
+        def told(method: str, params: Mapping[str, Any]) -> None:
+            meta = params.get("_meta")
+            if isinstance(meta, dict) and meta.get(SUBSCRIPTION_ID) == request_id:
+                notify(method, params)
+
+        exchange, response = await self._exchange(request, told, _LISTENED, request_id=request_id)
+        if response.status in _NOT_SERVED:
+            return BackendReply(None, {"code": METHOD_NOT_FOUND, "message": ""}, perf_counter() - started)
         return self._reply(exchange, response, perf_counter() - started)
 
     async def discover(self, timeout: float) -> JsonObject:  # noqa: ASYNC109 - seconds, held by the client
@@ -119,18 +152,18 @@ class ModernHttp:
             BackendUnavailable: what happened says nothing of the era (network, timeout, 5xx, 401, 403).
         """
         request = BackendRequest("server/discover", {}, ANONYMOUS, timeout=timeout, max_timeout=timeout)
-        exchange, response = await self._exchange(request, _ignore, idempotent=True)
+        exchange, response = await self._exchange(request, _ignore, (), idempotent=True)
         status = response.status
         if status in (401, 403):
-            raise link.not_admitted(self._route)
+            raise because(link.not_admitted(self._route), f"HTTP status {status}")
         if status >= 500 or 300 <= status < 400 or status in _NO_VERDICT:
-            raise link.unreachable(self._route)
+            raise because(link.unreachable(self._route), f"HTTP status {status}")
         message = exchange.message(response)
         error = message.error if message is not None else msgspec.UNSET
         if error is not msgspec.UNSET:
             if probe.era_of_error(error.code, error.data) == "legacy":
                 raise NotModern
-            raise link.unusable(self._route)
+            raise because(link.unusable(self._route), f"server/discover: error {error.code}")
         if status >= 400 or not (response.body or exchange.heard):
             raise NotModern
         result = self._decoded(self._reply(exchange, response, 0.0).result or {})
@@ -138,10 +171,18 @@ class ModernHttp:
             raise NotModern
         return result
 
-    async def list_all(self, method: str, key: str, timeout: float) -> list[JsonObject]:  # noqa: ASYNC109
+    async def list_all(
+        self,
+        method: str,
+        key: str,
+        timeout: float,  # noqa: ASYNC109 - seconds, held by the client
+        *,
+        optional: bool = False,
+    ) -> list[JsonObject]:
         """Return all entries under ``key`` over all pages of a list, all of it within ``timeout`` seconds.
 
-        Entries that are no objects or over ``MAX_ENTRY_BYTES`` are left out and logged.
+        Entries that are no objects or over ``MAX_ENTRY_BYTES`` are left out and logged. An ``optional`` list that the
+        backend does not know (-32601) is empty.
 
         Raises:
             BackendUnavailable: a page failed, or the pages hold too much. A part is never taken for the whole.
@@ -155,17 +196,20 @@ class ModernHttp:
             if left <= 0:
                 raise link.late(self._route, timeout)
             request = BackendRequest(method, params, ANONYMOUS, timeout=left, max_timeout=left)
-            exchange, response = await self._exchange(request, _ignore, idempotent=True)
-            result = self._reply(exchange, response, 0.0).result
-            if result is None or key not in result:
-                raise link.unusable(self._route)
+            exchange, response = await self._exchange(request, _ignore, (), idempotent=True)
+            reply = self._reply(exchange, response, 0.0)
+            if optional and reply.error is not None and reply.error["code"] == METHOD_NOT_FOUND:
+                return []
+            if reply.result is None or key not in reply.result:
+                raise because(link.unusable(self._route), f"{method}: no list in the answer")
+            result = reply.result
             found += self._entries(method, result[key])
             cursor = self._cursor(result)
             if cursor is None:
                 return found
             if cursor in cursors or len(cursors) + 1 >= MAX_PAGES or len(found) > MAX_ENTRIES:
                 logger.warning("%s: %s does not end within bounds", self._route, method)
-                raise link.unusable(self._route)
+                raise because(link.unusable(self._route), f"{method} does not end within bounds")
             cursors.add(cursor)
             params = {"cursor": cursor}
 
@@ -174,9 +218,15 @@ class ModernHttp:
         await self._client.aclose()
 
     async def _exchange(
-        self, request: BackendRequest, notify: Notify, *, idempotent: bool
-    ) -> tuple[_Exchange, HttpResponse]:
-        exchange = _Exchange(next(self._ids), notify, wants_progress=request.wants_progress)
+        self,
+        request: BackendRequest,
+        notify: Notify,
+        wanted: Container[str],
+        *,
+        request_id: int | None = None,
+        idempotent: bool = False,
+    ) -> tuple[Exchange, HttpResponse]:
+        exchange = Exchange(next(self._ids) if request_id is None else request_id, notify, wanted)
         started = perf_counter()
         try:
             response = await self._client.request(
@@ -203,7 +253,13 @@ class ModernHttp:
             meta[ORIGINAL_CLIENT_INFO] = dict(request.client_info)
         if request.wants_progress:
             meta["progressToken"] = request_id
+        if request.log_level is not None:
+            meta[LOG_LEVEL] = request.log_level
         params = {**request.params, "_meta": meta}
+        if request.answers is not None:
+            params["inputResponses"] = request.answers
+        if request.state is not None:
+            params["requestState"] = request.state
         return _encode({"jsonrpc": "2.0", "id": request_id, "method": request.method, "params": params})
 
     def _failure(self, error: HttpError, request: BackendRequest, seconds: float) -> BackendUnavailable:
@@ -218,19 +274,34 @@ class ModernHttp:
             return link.too_large(self._route)
         return link.broken(self._route) if isinstance(error, ConnectionClosed) else link.unusable(self._route)
 
-    def _reply(self, exchange: _Exchange, response: HttpResponse, seconds: float) -> BackendReply:
+    def _reply(self, exchange: Exchange, response: HttpResponse, seconds: float) -> BackendReply:
         if response.status in (401, 403):
-            raise link.not_admitted(self._route)
+            raise because(link.not_admitted(self._route), f"HTTP status {response.status}")
         message = exchange.message(response)
         if message is None:
-            raise link.unusable(self._route)
+            raise because(link.unusable(self._route), f"no answer of MCP, HTTP status {response.status}")
         if message.error is not msgspec.UNSET:
             return BackendReply(None, self._error(message.error), seconds)
         if message.result is msgspec.UNSET or not 200 <= response.status < 300:
-            raise link.unusable(self._route)
+            raise because(link.unusable(self._route), f"HTTP status {response.status}")
         return BackendReply(dict(message.result), None, seconds)
 
-    def _error(self, error: _Error) -> JsonObject:
+    def _question(self, request: BackendRequest, reply: BackendReply) -> BackendReply:
+        """An ``input_required`` result, or -32021 where the client did not declare what is asked of it."""
+        members = reply.result or {}
+        asked = decode_object(members.get("inputRequests", b"{}"))
+        known = request.method in ASKING_METHODS and (asked or "requestState" in members)
+        try:
+            lacking = undeclared((asked or {}).values(), request.capabilities) if known else {}
+        except NoQuestion:
+            known = False
+        if not known:
+            raise because(link.unusable(self._route), "an input_required result that is none")
+        if lacking:
+            return BackendReply(None, missing_capability(self._route, lacking), reply.seconds)
+        return reply
+
+    def _error(self, error: Error) -> JsonObject:
         if error.code == HEADER_MISMATCH:
             raise StaleHeaders(f"The {self._route} backend has changed; nothing was executed.", dispatched=False)
         if error.code == UNSUPPORTED_VERSION:
@@ -265,54 +336,14 @@ class ModernHttp:
             raise link.unusable(self._route) from None
 
 
-class _Exchange:
-    """What comes back for one request, as JSON or as a stream."""
-
-    __slots__ = ("_answer", "_notify", "_wants_progress", "heard", "id")
-
-    def __init__(self, request_id: int, notify: Notify, *, wants_progress: bool) -> None:
-        self.id = request_id
-        self.heard = False
-        self._notify = notify
-        self._wants_progress = wants_progress
-        self._answer: _Message | None = None
-
-    def on_event(self, data: bytes) -> bool:
-        """Take one event of the stream; True when there is no more to wait for, be it that nothing good can come."""
-        if not data:  # an event that only carries an id
-            return False
-        self.heard = True
-        message = _decode(data)
-        if message is not None and message.method is not msgspec.UNSET and message.id is msgspec.UNSET:
-            self._notification(message.method, message.params)
-            return False
-        self._answer = message
-        return True
-
-    def message(self, response: HttpResponse) -> _Message | None:
-        """The one answer to our request, or None. An error may lack the id where the server read none (4xx, 5xx)."""
-        message = self._answer if is_event_stream(response.headers) else _decode(response.body)
-        if message is None or message.method is not msgspec.UNSET:
-            return None
-        if (message.error is msgspec.UNSET) == (message.result is msgspec.UNSET):
-            return None
-        unread = message.id is None or message.id is msgspec.UNSET
-        if unread and message.error is not msgspec.UNSET and response.status >= 400:
-            return message
-        return message if message.id == self.id else None
-
-    def _notification(self, method: str, raw: msgspec.Raw | msgspec.UnsetType) -> None:
-        if method not in _NOTIFICATIONS or raw is msgspec.UNSET:
-            return
-        try:
-            params = _params_decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
-            return
-        if method == "notifications/progress" and (
-            params.pop("progressToken", None) != self.id or not self._wants_progress
-        ):
-            return
-        self._notify(method, params)
+def _asks(result: Mapping[str, Any] | None) -> bool:
+    kind = result.get("resultType") if result is not None else None
+    if kind is None or kind == _COMPLETE:
+        return False
+    try:
+        return bool(msgspec.json.decode(kind) == "input_required")  # however it is escaped
+    except msgspec.DecodeError:
+        return False
 
 
 def _headers(request: BackendRequest) -> Sequence[tuple[bytes, bytes]]:
@@ -328,22 +359,8 @@ def _fixed_headers(method: str, name: str | None) -> tuple[tuple[bytes, bytes], 
     return headers if name is None else (*headers, (b"Mcp-Name", encode_header_value(name).encode("ascii")))
 
 
-def _decode(data: bytes) -> _Message | None:
-    try:
-        if not data.isascii():
-            data.decode()  # what stays raw is not checked by the decoder
-        return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def _entry(raw: msgspec.Raw) -> JsonObject | None:
-    if _size(raw) > MAX_ENTRY_BYTES:
-        return None
-    try:
-        return _params_decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    return decode_object(raw) if _size(raw) <= MAX_ENTRY_BYTES else None
 
 
 def _size(raw: msgspec.Raw) -> int:

@@ -13,13 +13,14 @@ from gateway.backends import link
 from gateway.backends.backoff import Backoff
 from gateway.backends.breaker import Breaker
 from gateway.backends.bulkhead import Bulkhead
+from gateway.backends.changes import Changes
 from gateway.backends.connector import Connector
 from gateway.backends.discovery import Discovery
 from gateway.backends.link import Link
 from gateway.backends.modern import EraChanged, StaleHeaders
 from gateway.backends.repeats import Repeats, with_fresh_headers
 from gateway.errors import BackendBusy, BackendUnavailable
-from gateway.models import BackendReply, BackendRequest, Era, Listing
+from gateway.models import BackendReply, BackendRequest, Change, Era, Listing
 from gateway.ports import Meter, Notify
 from gateway.routes import Route
 
@@ -30,7 +31,8 @@ _SWEEP = 30.0
 class RouteBackend:
     """Implements ``ports.Backend`` for ``route``.
 
-    ``on_listing`` is told each time the backend offers something else than before. ``clock`` is in monotonic seconds;
+    ``on_listing`` is told each time the backend offers something else than before. ``on_change`` is told of changed
+    lists, once the listing has them, and of changed resources that are watched. ``clock`` is in monotonic seconds;
     ``version`` is the gateway's own, for backends that ask who calls.
     """
 
@@ -41,6 +43,7 @@ class RouteBackend:
         on_listing: Callable[[Listing], None],
         meter: Meter,
         version: str,
+        on_change: Callable[[Change], None] = lambda _change: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = route.effective
@@ -53,8 +56,14 @@ class RouteBackend:
         self._breaker = Breaker(clock, Backoff(1.0, 30.0))
         self._bulkhead = Bulkhead(settings.max_concurrency)
         self._repeats = Repeats()
-        self._discovery = Discovery(route.name, self._fetch, on_listing, refresh=settings.refresh)
-        self._connector = Connector(route, version=version, clock=clock, poke=self._discovery.poke)
+        self._changes = Changes(route.name, on_listing, on_change)
+        self._watched: frozenset[str] = frozenset()
+        self._discovery = Discovery(
+            route.name, self._fetch, self._changes.listed, refresh=settings.refresh, on_fresh=self._changes.fresh
+        )
+        self._connector = Connector(
+            route, version=version, clock=clock, poke=self._discovery.poke, on_change=self._changed
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -97,6 +106,12 @@ class RouteBackend:
     def serves(self, route: Route) -> bool:
         """Whether a reloaded route still wants exactly this backend; scopes and limits are not its matter."""
         return self._identity == (route.backend, route.effective)
+
+    def watch(self, uris: frozenset[str]) -> None:
+        """From now on, tell of changes of exactly these resources; holds over reconnections."""
+        self._watched = uris
+        if self._connector.link is not None:
+            self._connector.link.watch(uris)
 
     async def retire(self) -> None:
         """End once the calls under way have ended; each is bounded by its own deadline."""
@@ -188,9 +203,15 @@ class RouteBackend:
             raise link.unreachable(self._name)
         return self._connector.link
 
+    def _changed(self, change: Change) -> None:
+        if self._changes.heard(change):
+            self._discovery.poke()
+
     async def _fetch(self) -> Listing:
+        self._changes.asking()
         try:
             connected = await self._connector.connect()
+            connected.watch(self._watched)
             offer = await connected.offer(self._list_timeout)
         except (EraChanged, link.WrongEra, link.HandshakeRefused):
             self._connector.forget()
@@ -202,6 +223,9 @@ class RouteBackend:
             capabilities=offer.capabilities,
             server_info=offer.server_info,
             over_http=self._over_http,
+            prompts=offer.prompts,
+            resources=offer.resources,
+            templates=offer.templates,
         )
 
     async def _sweep(self) -> None:

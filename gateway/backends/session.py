@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -21,14 +22,16 @@ from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.transport_context import TransportContext
 
-from gateway.backends import link, verdict
+from gateway.backends import link, questions, verdict
 from gateway.backends.greeting import Greeting, Hello
-from gateway.backends.modern import ORIGINAL_CLIENT_INFO
-from gateway.backends.running import Running, plain
+from gateway.backends.listing import not_offered
+from gateway.backends.modern import ORIGINAL_CLIENT_INFO, SUBSCRIPTION_ID
+from gateway.backends.running import Running, plain, unheard
+from gateway.backends.senders import Origin, exchange_of, level_of, logs_to, lowest, origin_of
 from gateway.backends.wire import Exchange, Transport
-from gateway.errors import METHOD_NOT_FOUND, BackendUnavailable
+from gateway.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, BackendUnavailable
 from gateway.models import BackendReply, BackendRequest, JsonObject
-from gateway.ports import Notify
+from gateway.protocol.clients import LOG_LEVEL
 from gateway.protocol.revisions import CLIENT_CAPABILITIES, CLIENT_INFO, PROTOCOL_VERSION
 
 logger = logging.getLogger(__name__)
@@ -36,30 +39,40 @@ logger = logging.getLogger(__name__)
 _CLOSING = 6.0
 """Seconds until a session that does not end by itself is torn down."""
 
+_SET_LEVEL = 5.0
 
-class Session:
-    """A session of one route. ``start`` it once, ``request`` while it is ``alive``, ``aclose`` it.
+_CHANGES = {f"notifications/{kind}/list_changed": kind for kind in ("tools", "prompts", "resources")}
 
-    ``on_list_changed`` is called when the backend says so, ``on_end`` once, when the session has ended for whatever
-    reason.
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a session tells: ``on_change`` the kind and URI of a ``models.Change``, ``on_gap`` that some may have been
+    missed, ``on_end`` once, that it has ended for whatever reason, ``on_unclear`` that the backend asked something
+    without saying in which call.
     """
 
-    def __init__(
-        self,
-        route: str,
-        transport: Transport,
-        hello: Hello,
-        *,
-        on_list_changed: Callable[[], None],
-        on_end: Callable[[Session], None],
-    ) -> None:
+    on_end: Callable[[Session], None]
+    on_change: Callable[[str, str], None] = _nothing
+    on_gap: Callable[[], None] = _nothing
+    on_unclear: Callable[[], None] = _nothing
+
+
+class Session:
+    """A session of one route. ``start`` it once, ``request`` while it is ``alive``, ``aclose`` it."""
+
+    def __init__(self, route: str, transport: Transport, hello: Hello, hooks: Hooks) -> None:
         self.greeting: Greeting = Greeting()
         self.used = monotonic()
         self._route = route
         self._transport = transport
         self._hello = hello
-        self._on_list_changed = on_list_changed
-        self._on_end = on_end
+        self._hooks = hooks
+        self._level: str | None = None
+        self._acknowledgements: dict[str, asyncio.Event] = {}
         self._calls: dict[int, Running] = {}
         self._tokens = itertools.count(1)
         self._retired = False
@@ -67,7 +80,7 @@ class Session:
         self._gone = asyncio.Event()
         self._ready: asyncio.Future[None] | None = None
         self._owner: asyncio.Task[None] | None = None
-        self._dispatcher: JSONRPCDispatcher[TransportContext] | None = None
+        self._dispatcher: JSONRPCDispatcher[Origin] | None = None
 
     @property
     def alive(self) -> bool:
@@ -111,7 +124,7 @@ class Session:
         if not self._calls:
             self._closing.set()
 
-    async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
+    async def request(self, running: Running) -> BackendReply:
         """As ``ports.Backend.request``.
 
         Raises:
@@ -120,20 +133,15 @@ class Session:
             BackendTimeout: the request was cancelled.
             BackendUnavailable: the backend gave no usable answer.
         """
-        token = next(self._tokens)
-        running = Running(request, notify, token)
-        params = plain(request.params)
-        meta = self._meta(request)
-        if request.wants_progress:
-            meta["progressToken"] = token
-        if meta:
-            params["_meta"] = meta
-        self._calls[token] = running
+        running.token = next(self._tokens)
+        self._calls[running.token] = running
         try:
-            return await self._within(running, params)
+            await self._set_level(running.request)
+            return await self._within(running, self._params(running))
         finally:
+            running.refuse("The call has ended")
             self.used = monotonic()
-            del self._calls[token]
+            del self._calls[running.token]
             if self._retired:
                 self.retire()
 
@@ -141,16 +149,56 @@ class Session:
         """A request of the gateway's own, of which only a result is of use; wait ``seconds`` for it.
 
         Raises:
+            NotOffered: the backend has no such method.
             BackendUnavailable: there was none.
         """
         request = BackendRequest(method, params, verdict.NOBODY, timeout=seconds, max_timeout=seconds)
-        reply = await self.request(request, _unheard)
+        reply = await self.request(Running(request, unheard))
+        if reply.error is not None and reply.error["code"] == METHOD_NOT_FOUND:
+            raise not_offered(self._route)
         if reply.result is None:
             raise link.unusable(self._route)
         return reply.result
 
+    async def listen(self, uris: frozenset[str], acknowledged: asyncio.Event) -> None:
+        """Hear of changes of the lists and of ``uris`` until the backend ends it (``subscriptions/listen``).
+
+        Raises:
+            NotOffered: the backend has no such method.
+            BackendUnavailable: the session has ended.
+        """
+        if self._dispatcher is None:
+            raise link.refused(self._route)
+        name = f"listen-{next(self._tokens)}"
+        wanted: JsonObject = {f"{kind}ListChanged": True for kind in _CHANGES.values()}
+        if uris:
+            wanted["resourceSubscriptions"] = sorted(uris)
+        params = {"notifications": wanted, "_meta": self._envelope({}, None)}
+        self._acknowledgements[name] = acknowledged
+        try:
+            await self._dispatcher.send_raw_request("subscriptions/listen", params, {"request_id": name})
+        except MCPError as error:
+            raise (not_offered if error.code == METHOD_NOT_FOUND else link.broken)(self._route) from None
+        finally:
+            self._acknowledgements.pop(name, None)
+
+    async def _set_level(self, request: BackendRequest) -> None:
+        """A legacy session has one level: the least severe that any of its calls wants."""
+        if request.log_level is None or self.greeting.era == "modern" or "logging" not in self.greeting.capabilities:
+            return
+        level = lowest(running.request.log_level for running in self._calls.values())
+        if level is None or level == self._level:
+            return
+        self._level = level
+        try:
+            await self.ask("logging/setLevel", {"level": level}, _SET_LEVEL)
+        except BackendUnavailable as failure:
+            self._level = None
+            if not failure.dispatched and self._retired:
+                raise
+
     async def _within(self, running: Running, params: JsonObject) -> BackendReply:
-        exchange = self._transport.begin()
+        exchange = running.exchange = self._transport.begin()
         started = monotonic()
         answered = False
         try:
@@ -188,21 +236,39 @@ class Session:
         revision = self.greeting.revision
         return {MCP_PROTOCOL_VERSION_HEADER: revision} if revision else {}
 
-    def _meta(self, request: BackendRequest) -> JsonObject:
-        meta = dict(request.meta)
-        if self.greeting.era == "modern":
-            meta[PROTOCOL_VERSION] = self.greeting.revision
-            meta[CLIENT_CAPABILITIES] = dict(request.capabilities)
-            meta[CLIENT_INFO] = self._hello.client_info
-            if request.client_info is not None:
-                meta[ORIGINAL_CLIENT_INFO] = dict(request.client_info)
+    def _params(self, running: Running) -> JsonObject:
+        request, modern = running.request, self.greeting.era == "modern"
+        params, meta = plain(request.params), dict(request.meta)
+        if modern:
+            meta.update(self._envelope(request.capabilities, request.client_info))
+            if request.log_level is not None:
+                meta[LOG_LEVEL] = request.log_level
+            if request.answers is not None:
+                params["inputResponses"] = plain(request.answers)
+            if request.state is not None:
+                params["requestState"] = request.state
+        if request.wants_progress:
+            meta["progressToken"] = running.token
+        if meta:
+            params["_meta"] = meta
+        return params
+
+    def _envelope(self, capabilities: Mapping[str, Any], client_info: Mapping[str, Any] | None) -> JsonObject:
+        meta: JsonObject = {
+            PROTOCOL_VERSION: self.greeting.revision,
+            CLIENT_CAPABILITIES: dict(capabilities),
+            CLIENT_INFO: self._hello.client_info,
+        }
+        if client_info is not None:
+            meta[ORIGINAL_CLIENT_INFO] = dict(client_info)
         return meta
 
     async def _own(self) -> None:
         assert self._ready is not None
         try:
             async with self._transport.open() as streams, anyio.create_task_group() as group:
-                dispatcher = JSONRPCDispatcher[TransportContext](streams.read, streams.write)
+                dispatcher = JSONRPCDispatcher[Origin](streams.read, streams.write, transport_builder=origin_of)
+                streams.signals.on_gap, streams.signals.on_forgotten = self._hooks.on_gap, self.retire
                 await group.start(self._pump, dispatcher)
                 self._dispatcher, self._gone = dispatcher, streams.gone
                 try:
@@ -216,11 +282,9 @@ class Session:
         except* (OSError, ValueError, *verdict.HTTP_ERRORS) as errors:
             logger.debug("the session of %s could not be opened: %r", self._route, errors.exceptions)
 
-    async def _pump(
-        self, dispatcher: JSONRPCDispatcher[TransportContext], *, task_status: anyio.abc.TaskStatus[None]
-    ) -> None:
+    async def _pump(self, dispatcher: JSONRPCDispatcher[Origin], *, task_status: anyio.abc.TaskStatus[None]) -> None:
         try:
-            await dispatcher.run(self._answer, _ignore, self._heard, task_status=task_status)
+            await dispatcher.run(self._answer, self._message, self._heard, task_status=task_status)
         finally:
             self._closing.set()
 
@@ -233,7 +297,7 @@ class Session:
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(link.refused(self._route))
             self._ready.exception()
-        self._on_end(self)
+        self._hooks.on_end(self)
 
     async def _greet(self, method: str, params: JsonObject, seconds: float) -> verdict.Answer:
         """One step of the greeting, never cancelled towards the backend."""
@@ -255,29 +319,52 @@ class Session:
     async def _answer(
         self, context: DispatchContext[TransportContext], method: str, params: Mapping[str, Any] | None
     ) -> JsonObject:
-        """A request of the backend. This is the place where a call will be parked for elicitation and sampling."""
+        """A request of the backend: the call that it belongs to asks its client."""
         if method == "ping":
             return {}
-        raise MCPError(METHOD_NOT_FOUND, f"{method} is not supported")
+        params = params or {}
+        refusal = questions.undeclared(self._hello.capabilities, method, params)
+        if self.greeting.era == "modern" or refusal is not None:
+            raise MCPError(*(refusal or (METHOD_NOT_FOUND, f"{method} is not supported")))
+        return await self._asker(exchange_of(context)).ask(method, params)
+
+    def _asker(self, exchange: Exchange | None) -> Running:
+        own = [running for running in self._calls.values() if running.exchange is exchange and exchange is not None]
+        if not own:
+            self._hooks.on_unclear()
+        callers = [running for running in own or self._calls.values() if running.may_ask]
+        if len(callers) == 1:
+            return callers[0]
+        if callers:
+            logger.warning("%s asks while %d calls run, and not in which", self._route, len(callers))
+            raise MCPError(INTERNAL_ERROR, "This client cannot tell which call asks; try the call again")
+        raise MCPError(INTERNAL_ERROR, "This client answers only within a call that may ask")
 
     def _heard(self, method: str, params: Mapping[str, Any] | None) -> bool:
+        params = params or {}
+        if method == "notifications/message":
+            return False
         if method == "notifications/progress":
-            token = (params or {}).get("progressToken")
+            token = params.get("progressToken")
             running = self._calls.get(token) if isinstance(token, int) else None
             if running is not None:
-                running.progressed(params or {})
-        elif method == "notifications/message":
-            # On a shared stream a message cannot be told to belong to one of several calls.
-            if len(self._calls) == 1:
-                next(iter(self._calls.values())).notify(method, params or {})
-        elif method.endswith("/list_changed"):
-            self._on_list_changed()
+                running.progressed(params)
+        elif method in _CHANGES:
+            self._hooks.on_change(_CHANGES[method], "")
+        elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
+            self._hooks.on_change("resource", params["uri"])
+        elif method == "notifications/subscriptions/acknowledged":
+            meta = params.get("_meta")
+            name = meta.get(SUBSCRIPTION_ID) if isinstance(meta, dict) else None
+            acknowledged = self._acknowledgements.get(name) if isinstance(name, str) else None
+            if acknowledged is not None:
+                acknowledged.set()
         return True
 
-
-def _unheard(method: str, params: Mapping[str, Any]) -> None:
-    return None
-
-
-async def _ignore(context: DispatchContext[TransportContext], method: str, params: Mapping[str, Any] | None) -> None:
-    return None
+    async def _message(
+        self, context: DispatchContext[TransportContext], method: str, params: Mapping[str, Any] | None
+    ) -> None:
+        params = params or {}
+        running = logs_to(self._calls.values(), exchange_of(context), level_of(params))
+        if method == "notifications/message" and running is not None:
+            running.notify(method, params)

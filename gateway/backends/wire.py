@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -14,16 +14,34 @@ from mcp.shared.message import SessionMessage
 Fault = Literal["refused", "broken", "too_large", "abandoned"]
 
 
+class Signals:
+    """What a transport tells of its session beside messages: ``on_gap``, when some of no request may have been missed,
+    ``on_forgotten``, when the backend no longer knows the session.
+    """
+
+    __slots__ = ("on_forgotten", "on_gap")
+
+    def __init__(self) -> None:
+        self.on_gap: Callable[[], None] = _nothing
+        self.on_forgotten: Callable[[], None] = _nothing
+
+
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Streams:
     """Messages of the backend, and messages for it, whose stream is buffered so that it never blocks for long.
 
-    ``gone`` is set as soon as it is known that nothing more can be sent.
+    A message that came in answer to a request has its ``Exchange`` as ``metadata.request_context``. ``gone`` is set as
+    soon as it is known that nothing more can be sent.
     """
 
     read: MemoryObjectReceiveStream[SessionMessage | Exception]
     write: MemoryObjectSendStream[SessionMessage]
     gone: asyncio.Event
+    signals: Signals = field(default_factory=Signals)
 
 
 OUTBOX = 256

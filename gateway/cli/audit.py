@@ -23,7 +23,10 @@ def _group() -> None:
 
 @app.command()
 def verify(
-    path: Annotated[Path, typer.Argument(help="The log, as in GATEWAY_AUDIT=file:PATH.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="The log as in GATEWAY_AUDIT=file:PATH; rotated ones oldest first.")
+    ],
+    partial: Annotated[bool, typer.Option(help="The first file need not be the first there ever was.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Find any edit, gap, reordering or truncation, and list calls without an outcome. Exit 1 when there is one.
@@ -32,17 +35,22 @@ def verify(
     """
     keys = read_settings({"GATEWAY_KEYS": os.environ.get("GATEWAY_KEYS", "")}).key_ring
     try:
-        report = verify_file(path, keys or None)
+        report = verify_file(paths, keys or None, partial=partial)
     except OSError as error:
-        fail(f"{path} cannot be read: {error.strerror}")
+        fail(f"{error.filename} cannot be read: {error.strerror}")
     if json_output:
         as_json(asdict(report))
         raise typer.Exit(0 if report.ok else NO)
     for problem in report.problems:
         where = f"line {problem.line}: " if problem.line else ""
-        out.print(f"{path}: {where}{problem.message}", style="red", markup=False, highlight=False)
+        _say(f"{problem.path or paths[-1]}: {where}{problem.message}", "red")
     for intent in report.open_intents:
-        out.print(f"{path}: executed, outcome unknown: {intent}", style="yellow", markup=False, highlight=False)
+        told = f"request {intent.request_id} at {intent.time}, {intent.tool}"
+        _say(f"{intent.path or paths[-1]}: line {intent.line}: sent, outcome unknown: {told}", "yellow")
     verdict = "good" if report.ok else "NOT GOOD"
-    out.print(f"{path}: {verdict}. {report.records} record(s) of {report.writers} writer(s).", highlight=False)
+    _say(f"{paths[-1]}: {verdict}. {report.records} record(s) of {report.writers} writer(s).", None)
     raise typer.Exit(0 if report.ok else NO)
+
+
+def _say(line: str, style: str | None) -> None:
+    out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

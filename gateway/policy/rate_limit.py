@@ -42,7 +42,8 @@ class RateLimit:
     def _takes_of(self, call: Call) -> tuple[Take, ...]:
         """Hashing costs more than the rest of this step, so what was made for a caller and tool is kept."""
         principal, tool, limits = call.principal, call.entry, call.entry.policy.limits
-        caller = (principal.issuer, principal.subject, principal.client_id, tool.route, tool.backend_name, call.toolset)
+        who = (principal.issuer, principal.subject, principal.client_id)
+        caller = (*who, tool.route, tool.kind, tool.backend_name, call.toolset)
         known = self._takes.get(caller)
         if known is not None and known[0] is limits:
             return known[1]
@@ -56,19 +57,21 @@ class RateLimit:
 def key_of(limit: Limit, call: Call) -> str:
     """The counter that ``limit`` uses for this call: 32 hexadecimal digits.
 
-    A hash of the length-prefixed parts, so that no choice of names makes two callers share a counter. A tool counts
-    under its backend's name: it is one tool, whatever a toolset calls it. Client ids are the issuer's own.
+    A hash of the length-prefixed parts, so that no choice of names makes two callers share a counter. A tool or prompt
+    counts under its backend's name: it is one, whatever a toolset calls it. A resource counts under its entry in the
+    catalogue: a template is one, whatever URIs a caller makes of it. Client ids are the issuer's own.
     """
-    principal, tool = call.principal, call.entry
+    principal, entry = call.principal, call.entry
     parts = [limit.name]
     if "principal" in limit.per:
         parts += ["principal", principal.issuer, principal.subject]
     if "client" in limit.per:
         parts += ["client", principal.issuer, principal.client_id or ""]
     if "tool" in limit.per:
-        parts += ["tool", tool.route, tool.backend_name]
+        name = entry.backend_name if entry.kind in ("tool", "prompt") else entry.name
+        parts += [entry.kind, entry.route, name]
     if "route" in limit.per:
-        parts += ["route", tool.route]
+        parts += ["route", entry.route]
     if "toolset" in limit.per:
         parts += ["toolset", call.toolset or ""]
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]

@@ -28,7 +28,7 @@ def carried_capabilities(request: ClientRequest, *, can_ask: bool) -> Mapping[st
 
 
 def log_level_of(request: ClientRequest) -> str | None:
-    """The level a modern request asks for.
+    """The least severe log message that a request wants.
 
     Raises:
         InvalidRequest: -32602 for a level there is none of.

@@ -20,6 +20,7 @@ from mcp.shared.inbound import NAME_BEARING_METHODS, decode_header_value
 from gateway.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, InvalidRequest
 from gateway.models import ClientRequest, Era
 from gateway.protocol import jsonrpc, revisions
+from gateway.protocol.clients import LOG_LEVEL, LOG_LEVELS
 from gateway.protocol.session import Session
 
 ROUTING_HEADERS = frozenset({"mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id"})
@@ -132,7 +133,10 @@ def _mismatch(header: str, member: str) -> InvalidRequest:
 def legacy_request(
     message: jsonrpc.Request, session: Session, raw: Mapping[str, msgspec.Raw] = _NO_RAW
 ) -> ClientRequest:
-    """A request inside a legacy session, with what the session knows put where the modern form has it."""
+    """A request inside a legacy session, with what the session knows put where the modern form has it.
+
+    Until a session sets its log level it hears everything.
+    """
     meta = message.params.get("_meta", {})
     if not isinstance(meta, dict):
         raise InvalidRequest("params._meta must be an object.", code=INVALID_PARAMS, status=200)
@@ -141,7 +145,7 @@ def legacy_request(
         method=message.method,
         params=message.params,
         raw=raw,
-        meta=meta,
+        meta={**meta, LOG_LEVEL: session.log_level or LOG_LEVELS[0]},
         era="legacy",
         revision=session.revision,
         capabilities=session.capabilities,

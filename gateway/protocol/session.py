@@ -26,13 +26,17 @@ _REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a legacy client said once in ``initialize``. ``expires_at`` in seconds since the epoch."""
+    """What a legacy client said once in ``initialize``. ``expires_at`` in seconds since the epoch.
+
+    ``log_level`` is not sealed: it is what the client set since.
+    """
 
     revision: str
     capabilities: Mapping[str, Any]
     client_info: Mapping[str, Any] | None
     owner: str
     expires_at: float
+    log_level: str | None = None
 
 
 class SessionSealer:

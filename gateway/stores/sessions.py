@@ -1,4 +1,4 @@
-"""What is remembered of legacy sessions. Their ids are sealed tokens, so that is little: which were ended, and log levels."""
+"""What is remembered of legacy sessions: which were ended, and log levels. The rest is sealed in their ids."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class RedisSessions:
         await self._set(_key(b"level:", session_id), level, seconds)
 
     async def state(self, session_id: str) -> SessionState:
-        """Everything that is remembered of it, as far as this replica can know; the level is of the last replica told."""
+        """Everything that is remembered of it, as far as this replica can know."""
         own = await self._memory.state(session_id)
         try:
             ended, level = await self._connection.call("MGET", _key(b"ended:", session_id), _key(b"level:", session_id))

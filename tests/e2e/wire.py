@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,14 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def command_of(pid: int) -> str:
+    """The command line of a process; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
@@ -181,7 +189,3 @@ def at_once(work: Sequence[Any]) -> list[Any]:
     for thread in threads:
         thread.join(60)
     return results
-
-
-def headers_of(seen: Mapping[str, str], *names: str) -> dict[str, str]:
-    return {name: value for name, value in seen.items() if name in names}

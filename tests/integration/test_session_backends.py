@@ -12,7 +12,7 @@ import pytest
 from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
 from gateway.backends.link import ConnectionLost
-from gateway.backends.session_pool import Mode, SessionPool
+from gateway.backends.session_pool import Bounds, Mode, SessionPool
 from gateway.errors import BackendBusy, BackendTimeout, BackendUnavailable
 from gateway.models import Principal
 
@@ -47,7 +47,13 @@ async def pool_of(
     transport = LegacyHttp(url, headers=(("X-Api-Key", "k"),), max_response=1 << 20)
     dialer = Dialer("sdk", transport, era="legacy", version="1", clock=clock)
     pool = SessionPool(
-        "sdk", dialer, mode=mode, clock=clock, on_list_changed=lambda: None, on_lost=lambda: None, limit=limit
+        "sdk",
+        dialer,
+        mode=mode,
+        clock=clock,
+        on_list_changed=lambda: None,
+        on_lost=lambda: None,
+        bounds=Bounds(sessions=limit),
     )
     try:
         yield pool

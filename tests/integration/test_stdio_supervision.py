@@ -284,7 +284,8 @@ async def test_what_no_model_knows_passes_unchanged() -> None:
 async def test_a_message_goes_to_the_only_call_there_is() -> None:
     heard: list[object] = []
     async with backend() as pool:
-        await pool.request(call("log", {"x": None}), lambda method, params: heard.append((method, params)))
+        wanted = call("log", {"x": None}, log_level="info")
+        await pool.request(wanted, lambda method, params: heard.append((method, params)))
 
     assert heard == [("notifications/message", {"level": "info", "data": {"x": None}})]
 

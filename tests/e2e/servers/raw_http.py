@@ -135,8 +135,8 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def progress(self, seen: Seen, params: str) -> None:
         token = seen.message["params"]["_meta"]["progressToken"]
-        data = '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%d,%s}}' % (token, params)
-        self.write(b"data: %s\n\n" % data.encode())
+        head = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%d,' % token
+        self.write(b"data: " + head + params.encode() + b"}}\n\n")
 
     def open_stream(self) -> None:
         self.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")

@@ -1,7 +1,6 @@
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from gateway.backends import link
 from gateway.backends.repeats import Repeats, with_fresh_headers

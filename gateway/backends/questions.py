@@ -1,0 +1,133 @@
+"""What a legacy backend asks in mid-call, in the modern form, and the answers in the legacy one. Pure.
+
+Specification: 2025-11-25 ``client/elicitation|sampling|roots``; 2026-07-28 ``basic/patterns/mrtr``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.backends.running import plain
+from gateway.errors import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY
+from gateway.models import BackendRequest, JsonObject
+from gateway.protocol.revisions import RESERVED_PREFIX
+from gateway.protocol.sealing import owner_of
+
+URL_REQUIRED = -32042
+"""``URLElicitationRequiredError``, 2025-11-25 only."""
+
+RESOURCE_NOT_FOUND = -32002
+
+INTERACTIVE = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""The requests that may be answered with ``input_required``."""
+
+_FEATURES = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
+_PARTS = {"elicitation": ("form", "url"), "sampling": ("context", "tools"), "roots": ()}
+_ACTIONS = ("accept", "decline", "cancel")
+
+
+def profile_of(capabilities: Mapping[str, Any]) -> JsonObject:
+    """What is announced to a legacy backend of a client with these capabilities: nothing that it did not declare."""
+    profile: JsonObject = {}
+    for feature, parts in _PARTS.items():
+        declared = capabilities.get(feature)
+        if isinstance(declared, dict):
+            profile[feature] = {part: {} for part in parts if isinstance(declared.get(part), dict)}
+    # An empty object stands for forms alone; one with other members for those.
+    if profile.get("elicitation") == {}:
+        if capabilities["elicitation"]:
+            del profile["elicitation"]
+        else:
+            profile["elicitation"] = {"form": {}}
+    return profile
+
+
+def canonical(profile: JsonObject) -> str:
+    """One text for one profile, empty for none."""
+    return json.dumps(profile, sort_keys=True) if profile else ""
+
+
+def undeclared(profile: Mapping[str, Any], method: str, params: Mapping[str, Any]) -> tuple[int, str] | None:
+    """Code and words of the error for a question that the client did not say it can answer."""
+    feature = _FEATURES.get(method)
+    if feature is None or feature not in profile:
+        return METHOD_NOT_FOUND, f"{method} is not supported by this client"
+    if feature == "elicitation" and params.get("mode", "form") not in profile[feature]:
+        return INVALID_PARAMS, "This client did not declare that mode of elicitation"
+    if feature == "sampling" and ("tools" in params or "toolChoice" in params) and "tools" not in profile[feature]:
+        return INVALID_PARAMS, "This client did not declare sampling.tools"
+    return None
+
+
+def as_modern(method: str, params: Mapping[str, Any]) -> JsonObject:
+    """A question as one of the ``inputRequests``."""
+    members = {name: value for name, value in params.items() if name not in ("_meta", "task", "elicitationId")}
+    meta = params.get("_meta")
+    kept = {k: v for k, v in meta.items() if _crosses(k)} if isinstance(meta, dict) else {}
+    if kept:
+        members["_meta"] = kept
+    if method == "elicitation/create":
+        members.setdefault("mode", "form")
+    return {"method": method, "params": members} if members or method != "roots/list" else {"method": method}
+
+
+def as_legacy(method: str, answer: Any) -> JsonObject | None:
+    """An answer as the result of the backend's request; None where it is not one, and is to be asked for again."""
+    if not isinstance(answer, dict):
+        return None
+    if method == "elicitation/create":
+        fits = answer.get("action") in _ACTIONS
+    elif method == "roots/list":
+        fits = isinstance(answer.get("roots"), list)
+    else:
+        fits = isinstance(answer.get("role"), str) and isinstance(answer.get("content"), dict | list)
+    return {name: value for name, value in answer.items() if name != "resultType"} if fits else None
+
+
+def urls_of(error: Mapping[str, Any]) -> dict[str, JsonObject]:
+    """The questions that an ``URLElicitationRequiredError`` stands for; empty if it is none."""
+    data = error.get("data")
+    entries = data.get("elicitations") if error.get("code") == URL_REQUIRED and isinstance(data, dict) else None
+    if not isinstance(entries, list):
+        return {}
+    usable = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("url"), str)]
+    return {
+        f"url-{number}": as_modern("elicitation/create", {**entry, "mode": "url"})
+        for number, entry in enumerate(usable, start=1)
+    }
+
+
+def modern_error(error: JsonObject) -> JsonObject:
+    """An error of a legacy backend in the words of 2026-07-28."""
+    if error.get("code") == RESOURCE_NOT_FOUND:
+        return {**error, "code": INVALID_PARAMS}
+    if error.get("code") == URL_REQUIRED:
+        return {
+            "code": MISSING_CAPABILITY,
+            "message": "This request needs a URL to be opened, which the client did not declare (elicitation.url).",
+            "data": {"requiredCapabilities": {"elicitation": {"url": {}}}},
+        }
+    return error
+
+
+def binding_of(request: BackendRequest) -> str:
+    """A digest of who asks for what: a retry must have the same."""
+    params = plain(request.params)
+    what = [params.get("name"), params.get("uri"), params.get("arguments")]
+    text = json.dumps([owner_of(request.principal), request.method, what], sort_keys=True, default=_decoded)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):
+        return json.loads(bytes(value))
+    raise TypeError
+
+
+def _crosses(key: str) -> bool:
+    return key != "progressToken" and not key.startswith(RESERVED_PREFIX)
