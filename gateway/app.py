@@ -44,11 +44,12 @@ from gateway.stores.jwks import JwksStore
 from gateway.stores.limits_memory import MemoryLimits
 from gateway.stores.limits_redis import RedisLimits
 from gateway.stores.sessions import MemorySessions, RedisSessions
-from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.telemetry.metrics import CONTENT_TYPE, SHARED, Metrics
 
 log = logging.getLogger(__name__)
 
 _COALESCE_SECONDS = 1.0
+_SHARE_SECONDS = 1.0
 
 
 class Gateway:
@@ -84,6 +85,7 @@ class Gateway:
         self._listings: dict[str, Listing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._announcing: asyncio.TimerHandle | None = None
+        self._reloading = asyncio.Lock()
         self.draining = False
         self.tried = asyncio.Event()
         self._conversations = Conversations(os.urandom(6).hex())
@@ -111,6 +113,7 @@ class Gateway:
         settings, auth = self._settings, self.pipeline.rules.routes.auth
         GatewayProtocol.head_timeout = settings.header_timeout_seconds
         GatewayProtocol.body_timeout = settings.body_timeout_seconds
+        GatewayProtocol.refused = self.pipeline.unreadable
         hosts = (*settings.allowed_hosts, *_hosts_of(auth))
         guard = BrowserGuard(settings.host, hosts, settings.allowed_origins)
         endpoint = Endpoint(self.pipeline, guard, self.streams, self._conversations, max_body=settings.max_body_bytes)
@@ -147,6 +150,8 @@ class Gateway:
         await self._adopt(self.pipeline.rules.routes)
         self.spawn(self._first_attempts())
         self.spawn(self._watch())
+        if SHARED:
+            self.spawn(self._share_metrics())
 
     async def stop(self) -> None:
         """End backends and background work, then flush the audit."""
@@ -176,7 +181,18 @@ class Gateway:
         await self.first_attempts()
         self.tried.set()
 
+    async def _share_metrics(self) -> None:
+        """Whichever worker is scraped, what the others have counted is there."""
+        while True:
+            await asyncio.sleep(_SHARE_SECONDS)
+            self._refresh_gauges()
+            self.metrics.flush()
+
     async def _reload(self) -> None:
+        async with self._reloading:
+            await self._reload_alone()
+
+    async def _reload_alone(self) -> None:
         try:
             routes = await asyncio.to_thread(self._load)
         except ConfigError as error:
@@ -184,8 +200,6 @@ class Gateway:
             log.error("routes not reloaded, the old ones stay:\n%s", error)
             return
         self.metrics.reloaded.set(1)
-        if routes.model_dump() == self.pipeline.rules.routes.model_dump():
-            return
         await self._adopt(routes)
         log.info("routes reloaded", extra={"routes": [route.name for route in routes.routes]})
 
@@ -202,8 +216,9 @@ class Gateway:
         old = self.backends
         self.backends = {route.name: self._backend(route, old.get(route.name)) for route in routes.routes}
         kept = {id(backend) for backend in self.backends.values()}
-        for backend in old.values():
+        for name, backend in old.items():
             if id(backend) not in kept:
+                self._listings.pop(name, None)
                 self.spawn(backend.retire())
         self.audit.keep_arguments(routes.audit_arguments)
         self.pipeline.rules = self._rules(routes, authenticate)
@@ -286,6 +301,7 @@ class Gateway:
             self.metrics.catalog_tools.labels(name).set(len(listing.tools) if listing else 0)
             if backend.listing is not None:
                 self.metrics.catalog_age.labels(name).set(time.monotonic() - backend.listing.fetched_at)
+        self.metrics.sessions.labels("backend").set(sum(backend.sessions for backend in self.backends.values()))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the requests until it ends or the gateway stops."""

@@ -26,6 +26,9 @@ from gateway.protocol.sealing import owner_of
 MAX_ROUNDS = 16
 """How often a backend may ask a legacy client within one call."""
 
+MAX_QUESTIONS = 20
+"""How much it may ask at once."""
+
 ANSWER_SECONDS = 600.0
 """How long a person may think."""
 
@@ -115,6 +118,7 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     outgoing = _to_backend(exchange, policy, call)
     await policy.audit.intend(event)
     event.dispatched = True
+    exchange.channel.dispatched()
     reply = await _carried(exchange, policy, call, outgoing)
     event.backend_ms = reply.seconds * 1000
     event.outcome = _outcome(reply)
@@ -155,15 +159,31 @@ def _sealed(policy: Policy, call: Call, reply: BackendReply) -> BackendReply:
 
 async def _asked(exchange: Exchange, call: Call, outgoing: BackendRequest, result: JsonObject) -> BackendRequest:
     """Put the backend's questions to a legacy client and make the request that brings the answers."""
-    questions = _plain(result.get("inputRequests")) or {}
     given: dict[str, Any] = {}
-    for key, asked in questions.items():
-        method, params = asked.get("method", ""), asked.get("params") or {}
-        given[key] = await exchange.channel.ask(
-            method, clients.question(method, params, exchange.request.revision), ANSWER_SECONDS
-        )
+    for key, (method, params) in _questions(call, _plain(result.get("inputRequests"))).items():
+        asked = clients.question(method, params, exchange.request.revision)
+        given[key] = await exchange.channel.ask(method, asked, ANSWER_SECONDS)
     state = _plain(result.get("requestState"))
     return replace(outgoing, answers=given, state=state if isinstance(state, str) else None)
+
+
+def _questions(call: Call, requests: Any) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+    """What a backend asks, if it asks no more and nothing else than it may.
+
+    Raises:
+        BackendUnavailable: it does.
+    """
+    questions: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for key, asked in requests.items() if isinstance(requests, dict) else ():
+        method, params = (asked.get("method"), asked.get("params", {})) if isinstance(asked, dict) else (None, {})
+        if method not in clients.ASKED or not isinstance(params, dict) or len(questions) == MAX_QUESTIONS:
+            raise BackendUnavailable(
+                f"The {call.entry.route} backend asked something that no client answers.",
+                dispatched=True,
+                retryable=False,
+            )
+        questions[key] = (method, params)
+    return questions
 
 
 def _as_tool_result(exchange: Exchange, reply: BackendReply) -> BackendReply:

@@ -42,7 +42,7 @@ class Offer:
 
     entries: Mapping[Kind, Mapping[str, Entry]]
     capabilities: Mapping[str, Any]
-    routes: frozenset[str]
+    routes: tuple[str, ...]
 
 
 class Catalog:
@@ -57,6 +57,10 @@ class Catalog:
     def has(self, toolset: str | None) -> bool:
         """Whether this toolset exists."""
         return toolset in self._offers
+
+    def routes(self, toolset: str | None) -> Iterable[str]:
+        """The routes that a toolset exposes something of, in configured order."""
+        return self._offers[toolset].routes
 
     def reaches(self, toolset: str | None, route: str) -> bool:
         """Whether a toolset exposes anything of a route."""
@@ -114,7 +118,7 @@ def build(routes: Routes, listings: Mapping[str, Listing]) -> Catalog:
     everything = Offer(
         {kind: _merge([entries[kind] for entries in by_route.values()], omissions) for kind in KINDS},
         _united(listings[route.name].capabilities for route in listed),
-        frozenset(route.name for route in listed),
+        tuple(route.name for route in listed),
     )
     offers: dict[str | None, Offer] = {None: everything}
     for name, toolset in routes.toolsets.items():
@@ -217,7 +221,7 @@ def _selected(routes: Routes, toolset: Toolset, everything: Offer, listings: Map
     capabilities = _united(listings[route.name].capabilities for route in chosen)
     if toolset.names == "plain":
         entries = _entries_of(chosen[0], listings[chosen[0].name], "", []) if chosen else {kind: {} for kind in KINDS}
-        return Offer(entries, capabilities, frozenset(route.name for route in chosen))
+        return Offer(entries, capabilities, tuple(route.name for route in chosen))
     of_routes = frozenset(toolset.routes)
 
     def selected(kind: Kind, name: str, entry: Entry) -> bool:
@@ -228,7 +232,7 @@ def _selected(routes: Routes, toolset: Toolset, everything: Offer, listings: Map
         kind: {name: entry for name, entry in everything.entries[kind].items() if selected(kind, name, entry)}
         for kind in KINDS
     }
-    return Offer(kept, capabilities, of_routes)
+    return Offer(kept, capabilities, tuple(route.name for route in chosen))
 
 
 def _united(all_capabilities: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def _list(kind: Kind, member: str) -> Method:
     async def served(exchange: Exchange, policy: Policy) -> answers.Answer:
         lifecycle.refuse_cursor(exchange.request.params)
         rendered = exchange.rules.catalog.rendered(exchange.inbound.toolset, exchange.principal, kind)
-        return _complete(exchange, policy, lifecycle.list_result(member, rendered))
+        backends = exchange.rules.backends
+        stale = [route for route in exchange.rules.catalog.routes(exchange.inbound.toolset) if not backends[route].up]
+        return _complete(exchange, policy, lifecycle.list_result(member, rendered, stale))
 
     return served
 

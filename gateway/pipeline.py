@@ -6,6 +6,7 @@ order and it stands here; every way out, a refusal, a failure or a client that h
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -111,6 +112,15 @@ class Pipeline:
             raise refusal
 
         return await self._framed(path, refused)
+
+    def unreadable(self, client_address: str, status: int, reason: str) -> None:
+        """Record what was refused before there was a request."""
+        event = AuditEvent(request_id=os.urandom(10).hex(), client_address=client_address, rule=reason)
+        event.started = time.time()
+        event.duration_ms = 0.0
+        event.outcome, event.http_status = "invalid_request", status
+        self._policy.audit.append(event)
+        self._meter.request("other", "", "", event.outcome, "", 0.0)
 
     # The frame
 
@@ -319,6 +329,9 @@ class _OfRequest:
                 self._channel.notify(method, {**params, "progressToken": self._token})
         elif self._level is not None and clients.at_least(params.get("level"), self._level):
             self._channel.notify(method, params)
+
+    def dispatched(self) -> None:
+        self._channel.dispatched()
 
     def begin(self, session_id: str, request_id: str | int) -> None:
         self._channel.begin(session_id, request_id)

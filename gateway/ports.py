@@ -29,6 +29,10 @@ class Channel(Protocol):
         """Whether requests reach it: a legacy client that takes an event stream."""
         ...
 
+    def dispatched(self) -> None:
+        """The request has left for a backend: a long silence may be filled, which fixes the status at 200."""
+        ...
+
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """See ``Notify``."""
         ...
@@ -133,6 +137,11 @@ class AuditLog(Protocol):
 
 class Backend(Protocol):
     """One MCP server behind us, whatever it speaks."""
+
+    @property
+    def up(self) -> bool:
+        """Whether what is known of it is fresh, and calls get through."""
+        ...
 
     async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
         """Send and wait. Cancelling the caller cancels the request in the way the backend's era wants.

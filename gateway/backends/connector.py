@@ -21,7 +21,6 @@ from gateway.backends.stdio import Stdio
 from gateway.models import Change
 from gateway.routes import Route
 
-
 MAX_EVENT = 2**20
 """Most bytes of one event of a ``subscriptions/listen`` stream."""
 

@@ -22,6 +22,7 @@ from gateway.cli.output import UNUSABLE, fail, out
 from gateway.cli.serve import Load, loader, read_settings, run
 from gateway.cli.tokens import DEMO_STATE, DemoIssuer
 from gateway.devtokens import DevIssuer
+from gateway.http.runner import bind
 from gateway.routes import Auth, Routes
 from gateway.telemetry.logs import configure
 
@@ -35,10 +36,11 @@ _LIFETIME = 8 * 3600
 
 
 def demo(
-    port: Annotated[int, typer.Option(help="Port of the gateway on 127.0.0.1.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port of the gateway on 127.0.0.1; 0 takes a free one.")] = 8080,
     state: Annotated[Path, typer.Option(help="Folder for the audit log and the throw-away key.")] = DEMO_STATE,
 ) -> None:
     """Start the gateway with three real MCP servers, a throw-away issuer and state in the process."""
+    port = _claim(port)
     state.mkdir(parents=True, exist_ok=True)
     audit = state / "audit.jsonl"
     settings = read_settings(
@@ -58,6 +60,16 @@ def demo(
         token = issuer.mint("demo-agent", _all_scopes(read()), about.audience, "demo", _LIFETIME)
         code = run(settings, read, started=lambda gateway, _port: _announce(gateway, about.url, token, audit))
     raise SystemExit(code)
+
+
+def _claim(port: int) -> int:
+    """The port to listen on. Refused here when it is taken, or a demo that runs there would lose its state."""
+    try:
+        with bind("127.0.0.1", port) as listener:
+            claimed: int = listener.getsockname()[1]
+            return claimed
+    except OSError as error:
+        fail(f"cannot listen on 127.0.0.1:{port}: {error.strerror}", UNUSABLE)
 
 
 @contextmanager
@@ -82,9 +94,7 @@ def _deploy_tools() -> Iterator[str]:
     folder = Path(__file__).resolve().parents[2]
     if not (folder / "examples" / "deploy_tools").is_dir():
         fail("the demo needs a checkout of the repository: its example server is in examples/", UNUSABLE)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _claim(0)
     child = subprocess.Popen(  # noqa: S603 - our own example, by our own interpreter
         [sys.executable, "-m", _EXAMPLE, "--transport", "http", "--host", "127.0.0.1", "--port", str(port)],
         cwd=folder,

@@ -48,8 +48,6 @@ class Responder:
         self._wake: asyncio.Event | None = None
         self._pump: asyncio.Task[None] | None = None
         self._silence: asyncio.TimerHandle | None = None
-        if may_stream:
-            self._silence = asyncio.get_running_loop().call_later(KEEP_ALIVE_SECONDS, self._open)
 
     @property
     def can_ask(self) -> bool:
@@ -58,6 +56,7 @@ class Responder:
 
     def begin(self, session_id: str, request_id: str | int) -> None:
         """See ``ports.Channel``."""
+        self._over()
         if self._conversations is not None:
             self._of = self._conversations.begin(session_id, request_id)
 
@@ -71,6 +70,11 @@ class Responder:
         self._waiting.append(event(encode(asked)))
         self._open()
         return await self._conversations.answer(session_id, number, waiting, seconds)
+
+    def dispatched(self) -> None:
+        """See ``ports.Channel``."""
+        if self._may_stream and self._silence is None:
+            self._silence = asyncio.get_running_loop().call_later(KEEP_ALIVE_SECONDS, self._open)
 
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Queue a notification; the oldest are dropped for a client that does not read."""

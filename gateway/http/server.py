@@ -18,9 +18,10 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 
 _TIMED_OUT = (408, "The request did not arrive in time.")
+_MALFORMED = (400, "This is not a well-formed HTTP request.")
 _TOO_LARGE = (431, "The request head is too large.")
 _HEAD = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-_PHRASES = {408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+_PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -28,6 +29,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     head_timeout: ClassVar[float] = 10.0
     body_timeout: ClassVar[float] = 30.0
+    refused: ClassVar[Callable[[str, int, str], None]] = staticmethod(lambda address, status, message: None)
+    """Told of what is refused before there is a request: the client's address, the status and why."""
 
     _phase = "head"
     _head_bytes = 0
@@ -77,6 +80,10 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             super().on_body(body)
 
+    def send_400_response(self, msg: str) -> None:
+        """What the parser does not take is no HTTP."""
+        self._end(*_MALFORMED)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: stop what it asked for."""
         self._disarm()
@@ -101,11 +108,19 @@ class GatewayProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _may_answer(self) -> bool:
+        """Whether the next bytes on the connection would be taken for the answer to what is refused."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return self._phase == "body" and not cycle.response_started and not self.pipeline
+
     def _end(self, status: int, message: str) -> None:
         """Say why, with a JSON-RPC error that clients can show, and close."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self._phase == "head" or not self.cycle.response_started:
+        type(self).refused(self.client[0] if self.client else "", status, message)
+        if self._may_answer():
             body = b'{"jsonrpc":"2.0","id":null,"error":{"code":%d,"message":"%s"}}' % (status, message.encode())
             self.transport.write(_HEAD % (status, _PHRASES[status], len(body)) + body)
         self.transport.close()

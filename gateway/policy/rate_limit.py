@@ -13,7 +13,7 @@ from gateway.models import Call, Limit
 from gateway.ports import LimitStore, Meter, Take, Verdict
 
 _CACHED_CALLERS = 10_000
-_Caller = tuple[str, str, str | None, str, str, str | None]
+_Caller = tuple[str, str, str | None, str, str, str, str | None]
 
 
 class RateLimit:

@@ -28,14 +28,16 @@ class Answer(msgspec.Struct, frozen=True):
     headers: Headers = ()
 
 
-def result(request_id: str | int, era: Era, parts: Mapping[str, Any], server_info: msgspec.Raw) -> bytes:
+def result(
+    request_id: str | int, era: Era, parts: Mapping[str, Any], server_info: msgspec.Raw, *, relayed: bool = False
+) -> bytes:
     """A result, completed for its era: ``resultType`` and ``serverInfo`` in the modern one, neither in the legacy one.
 
-    Values may be ``msgspec.Raw`` and are copied as they are. Keys of ``_meta`` that are reserved for the gateway are
-    taken from nobody else.
+    Values may be ``msgspec.Raw`` and are copied as they are. Of a ``relayed`` result, keys of ``_meta`` that are
+    reserved for the gateway are dropped.
     """
     complete = dict(parts)
-    meta = _own_meta(complete.get("_meta"))
+    meta = _own_meta(complete.get("_meta")) if relayed else dict(complete.get("_meta", {}))
     if era == "modern":
         complete.setdefault("resultType", _COMPLETE)
         meta[revisions.SERVER_INFO] = server_info
@@ -59,7 +61,7 @@ def error(request_id: str | int | None, code: int, message: str, data: Mapping[s
 def backend_answer(request: ClientRequest, reply: BackendReply, server_info: msgspec.Raw) -> Answer:
     """What a backend answered, under the client's id. Always 200: it was executed or refused by the backend."""
     if reply.result is not None:
-        return Answer(200, result(request.id, request.era, reply.result, server_info))
+        return Answer(200, result(request.id, request.era, reply.result, server_info, relayed=True))
     return Answer(200, encode({"jsonrpc": "2.0", "id": request.id, "error": reply.error}))
 
 
@@ -89,7 +91,8 @@ def refused(
         }
         return Answer(200, _tool_result(request_id, era, parts, server_info), headers)
     status = _status(refusal, over_http, request_id is not None and (era == "legacy" and in_session))
-    data = {**refusal.data} if isinstance(refusal, InvalidRequest | UnknownMethod) else fields
+    plain = isinstance(refusal, InvalidRequest | UnknownMethod)
+    data = {**refusal.data, "dispatched": False} if plain else fields
     return Answer(status, error(request_id, refusal.code, _sentence(refusal), data), headers)
 
 

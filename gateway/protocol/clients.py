@@ -12,6 +12,9 @@ from gateway.models import ClientRequest
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424, least severe first."""
 
+ASKED = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
+"""What a backend may ask a client (``basic/patterns/mrtr``)."""
+
 LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 
 _TASKS = "io.modelcontextprotocol/tasks"

@@ -81,9 +81,15 @@ def discover_result(capabilities: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def list_result(member: str, rendered: Sequence[bytes]) -> dict[str, Any]:
-    """The answer to a list request, of ready definitions. Private, because it is filtered for its caller."""
-    return {member: msgspec.Raw(b"[" + b",".join(rendered) + b"]"), "ttlMs": 0, "cacheScope": "private"}
+def list_result(member: str, rendered: Sequence[bytes], stale: Sequence[str]) -> dict[str, Any]:
+    """The answer to a list request, of ready definitions. Private, because it is filtered for its caller.
+
+    ``stale`` names the routes whose part is from before their backend was lost.
+    """
+    parts: dict[str, Any] = {member: msgspec.Raw(b"[" + b",".join(rendered) + b"]")}
+    if stale:
+        parts["_meta"] = {revisions.STALE: list(stale)}
+    return {**parts, "ttlMs": 0, "cacheScope": "private"}
 
 
 def refuse_cursor(params: Mapping[str, Any]) -> None:

@@ -53,7 +53,7 @@ class Issuer(Model):
     scope_claims: tuple[Text, ...] = Field(
         default=("scope", "scp", "scopes"),
         min_length=1,
-        description="Claims that carry the scopes, as text or list; the first that is there counts.",
+        description="Claims that carry the scopes, as text or list; those of all of them count.",
     )
     subject_claim: Text = Field(default="sub", description="Claim that says whom the token speaks for.")
 

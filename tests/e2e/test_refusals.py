@@ -148,7 +148,7 @@ def test_a_version_nobody_speaks_is_answered_with_those_that_are_served(client: 
     meta = {"io.modelcontextprotocol/protocolVersion": "2099-01-01"}
     reply = client.modern("ping", meta=meta, MCP_Protocol_Version="2099-01-01")
     assert (reply.status_code, _error(reply)["code"]) == (400, -32022)
-    assert _error(reply)["data"] == {"supported": [MODERN], "requested": "2099-01-01"}
+    assert _error(reply)["data"] == {"supported": [MODERN], "requested": "2099-01-01", "dispatched": False}
 
 
 def test_an_unknown_method_is_a_404_in_the_modern_era_and_a_200_in_the_legacy_one(client: Client) -> None:
