@@ -141,7 +141,7 @@ class Gateway:
     # Life
 
     async def start(self) -> None:
-        """Start everything that runs beside requests. Returns at once; ``problems`` tells when it is ready."""
+        """Start all that runs beside requests; ``problems`` tells when it is ready. Several workers wait for that."""
         self.audit.start()
         for sink in self._settings.audit:
             self.metrics.audit(sink.kind, "failed", 0)
@@ -150,6 +150,9 @@ class Gateway:
         await self._adopt(self.pipeline.rules.routes)
         self.spawn(self._first_attempts())
         self.spawn(self._watch())
+        if self._settings.workers > 1:
+            # Workers share a socket: one that is not ready must not take what another could serve.
+            await self.tried.wait()
         if SHARED:
             self.spawn(self._share_metrics())
 

@@ -21,7 +21,6 @@ from gateway.models import BackendReply, BackendRequest, Call, Entry, JsonObject
 from gateway.policy.authorize import permits
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.inbound import crossing_meta
-from gateway.protocol.sealing import owner_of
 
 MAX_ROUNDS = 16
 """How often a backend may ask a legacy client within one call."""
@@ -38,6 +37,7 @@ RESOURCE_NOT_FOUND = -32002
 _UNLISTED = "(unlisted resource)"
 """The name that everything counts under which a backend named in a result and lists nowhere."""
 
+_COMPLETE = msgspec.Raw(b'"complete"')
 _TRUE = (True, msgspec.Raw(b"true"))
 _OURS = ("_meta", "inputResponses", "requestState")
 
@@ -86,7 +86,7 @@ def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
     known = exchange.rules.catalog.owner(exchange.inbound.toolset, uri)
     if known is not None and known.kind == "resource":
         return _shown(exchange, known, "resource", uri)
-    named = policy.seen.route_of(owner_of(exchange.principal), uri)
+    named = policy.seen.route_of(exchange.principal, uri)
     route = exchange.rules.by_name.get(known.route if known else named or "")
     if route is None or (known is None and not exchange.rules.catalog.reaches(exchange.inbound.toolset, route.name)):
         raise _unknown(exchange, "resource", uri)
@@ -133,7 +133,7 @@ async def _carried(exchange: Exchange, policy: Policy, call: Call, outgoing: Bac
         if reply.result is None:
             return _as_tool_result(exchange, reply)
         if not _asks(reply.result):
-            policy.seen.note(owner_of(call.principal), call.entry.route, reply.result)
+            policy.seen.note(call.principal, call.entry.route, reply.result)
             return reply
         if exchange.modern:
             return _sealed(policy, call, reply)
@@ -146,7 +146,8 @@ async def _carried(exchange: Exchange, policy: Policy, call: Call, outgoing: Bac
 
 
 def _asks(result: JsonObject) -> bool:
-    return bool(_plain(result.get("resultType")) == "input_required")
+    kind = result.get("resultType")
+    return kind is not None and kind != _COMPLETE and bool(_plain(kind) == "input_required")
 
 
 def _sealed(policy: Policy, call: Call, reply: BackendReply) -> BackendReply:

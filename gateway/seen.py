@@ -11,21 +11,25 @@ from typing import Any
 
 import msgspec
 
-from gateway.models import JsonObject
+from gateway.models import JsonObject, Principal
 
 MAX_PRINCIPALS = 1_000
 MAX_URIS = 200
 
 
 class SeenUris:
-    """Remembers which route named a URI to whom. ``owner`` is a principal's short name."""
+    """Remembers which route named a URI to whom."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[str, OrderedDict[str, str]] = OrderedDict()
+        self._of: OrderedDict[tuple[str, str], OrderedDict[str, str]] = OrderedDict()
 
-    def note(self, owner: str, route: str, result: JsonObject) -> None:
+    def note(self, principal: Principal, route: str, result: JsonObject) -> None:
         """Remember the URIs of a result's content."""
-        for uri in _uris(result.get("content")):
+        content = result.get("content")
+        if isinstance(content, msgspec.Raw) and b'"uri"' not in bytes(content):
+            return
+        owner = (principal.issuer, principal.subject)
+        for uri in _uris(content):
             known = self._of.setdefault(owner, OrderedDict())
             known[uri] = route
             known.move_to_end(uri)
@@ -35,16 +39,14 @@ class SeenUris:
             if len(self._of) > MAX_PRINCIPALS:
                 self._of.popitem(last=False)
 
-    def route_of(self, owner: str, uri: str) -> str | None:
+    def route_of(self, principal: Principal, uri: str) -> str | None:
         """The route that named this URI to this principal."""
-        known = self._of.get(owner)
+        known = self._of.get((principal.issuer, principal.subject))
         return known.get(uri) if known else None
 
 
 def _uris(content: Any) -> Iterator[str]:
     if isinstance(content, msgspec.Raw):
-        if b'"uri"' not in memoryview(content).tobytes():
-            return
         content = msgspec.json.decode(content)
     for block in content if isinstance(content, list) else ():
         if not isinstance(block, dict):

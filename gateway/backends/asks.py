@@ -69,5 +69,5 @@ def _covers(capabilities: Mapping[str, Any], feature: str, sub: str) -> bool:
     if not isinstance(declared, dict):
         return False
     if sub == "form":  # an empty object, as older clients send it, means forms alone
-        return "form" in declared or "url" not in declared
+        return not declared or declared.get("form") is not None
     return not sub or declared.get(sub) is not None

@@ -160,6 +160,7 @@ class Connector:
             mode=self._route.backend.session,
             clock=self._clock,
             on_list_changed=self._poke,
+            on_change=self._on_change,
             on_lost=self._poke,
         )
         return self._pool

@@ -35,6 +35,7 @@ from gateway.errors import (
 )
 from gateway.models import ANONYMOUS, BackendReply, BackendRequest, JsonObject
 from gateway.ports import Notify
+from gateway.protocol.clients import LOG_LEVEL
 from gateway.protocol.revisions import CLIENT_CAPABILITIES, CLIENT_INFO, MODERN, PROTOCOL_VERSION, VENDOR_PREFIX
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,6 @@ MAX_PAGE_BYTES = 8 * 2**20
 ORIGINAL_CLIENT_INFO = VENDOR_PREFIX + "client-info"
 """``_meta`` key under which a backend finds whom the gateway speaks for; unverified, as ``clientInfo`` is."""
 
-LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 _OURS = frozenset({PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SUBSCRIPTION_ID, "progressToken"})

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.backends import asks, link
 from gateway.backends.running import plain
 from gateway.errors import INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY
-from gateway.models import BackendRequest, JsonObject
+from gateway.models import BackendReply, BackendRequest, JsonObject
 from gateway.protocol.revisions import RESERVED_PREFIX
 from gateway.protocol.sealing import owner_of
 
@@ -22,9 +23,6 @@ URL_REQUIRED = -32042
 """``URLElicitationRequiredError``, 2025-11-25 only."""
 
 RESOURCE_NOT_FOUND = -32002
-
-INTERACTIVE = frozenset({"tools/call", "prompts/get", "resources/read"})
-"""The requests that may be answered with ``input_required``."""
 
 _FEATURES = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 _PARTS = {"elicitation": ("form", "url"), "sampling": ("context", "tools"), "roots": ()}
@@ -113,6 +111,25 @@ def modern_error(error: JsonObject) -> JsonObject:
             "data": {"requiredCapabilities": {"elicitation": {"url": {}}}},
         }
     return error
+
+
+def checked(route: str, request: BackendRequest, reply: BackendReply) -> BackendReply:
+    """A reply of a modern backend; an error where it asks for more than the client declared (-32021).
+
+    Raises:
+        BackendUnavailable: it asks, but not for what may be asked.
+    """
+    result = reply.result or {}
+    if result.get("resultType") != "input_required":
+        return reply
+    asked = result.get("inputRequests") or {}
+    if request.method not in asks.ASKING_METHODS or not isinstance(asked, dict) or not (asked or "requestState" in result):
+        raise link.unusable(route)
+    try:
+        lacking = asks.undeclared(asked.values(), request.capabilities)
+    except asks.NoQuestion:
+        raise link.unusable(route) from None
+    return BackendReply(None, asks.missing_capability(route, lacking), reply.seconds) if lacking else reply
 
 
 def binding_of(request: BackendRequest) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gateway.backends import link, questions
+from gateway.backends.asks import ASKING_METHODS
 from gateway.backends.dialer import Dialer
 from gateway.backends.listing import offer_of
 from gateway.backends.parking import Parking
@@ -101,10 +102,10 @@ class SessionPool:
         if not self._dialer.settled:
             await self._within(_OWN, {}, request.timeout)
         if self.era == "modern":
-            return await self._send(Running(request, notify))
+            return questions.checked(self._route, request, await self._send(Running(request, notify)))
         if request.state is not None:
             reply = await self._parking.resume(request, notify, self.request)
-        elif request.method in questions.INTERACTIVE and questions.profile_of(request.capabilities):
+        elif request.method in ASKING_METHODS and questions.profile_of(request.capabilities):
             reply = await self._parking.carry(Running(request, notify, may_ask=True), self._send)
         else:
             reply = await self._send(Running(request, notify))

@@ -164,11 +164,17 @@ def trace_id(message: jsonrpc.Request, headers: Mapping[str, str]) -> str | None
 
 def crossing_meta(raw: Mapping[str, msgspec.Raw], meta: Mapping[str, Any]) -> dict[str, Any]:
     """What of a client's ``_meta`` may reach a backend: all but the reserved keys, which are ours on both legs."""
-    if not any(_crosses(key) for key in meta):
+    for key in meta:
+        if _crosses(key):
+            break
+    else:
         return {}
     source: Mapping[str, Any] = msgspec.json.decode(raw["_meta"], type=dict[str, msgspec.Raw]) if raw else meta
     return {key: value for key, value in source.items() if _crosses(key)}
 
 
+_RESERVED = (revisions.RESERVED_PREFIX, revisions.VENDOR_PREFIX)
+
+
 def _crosses(key: str) -> bool:
-    return key != "progressToken" and not key.startswith((revisions.RESERVED_PREFIX, revisions.VENDOR_PREFIX))
+    return key != "progressToken" and not key.startswith(_RESERVED)

@@ -17,7 +17,7 @@ PACKAGE = Path("node_modules/@modelcontextprotocol/conformance")
 INSTALL_SECONDS = 240
 
 
-class Missing(Exception):
+class Missing(Exception):  # noqa: N818 - what it says is the word
     """Something that the run needs is not to be had; the message is one line that says what."""
 
 

@@ -11,7 +11,7 @@ from mcp.server.subscriptions import PromptsListChanged, ServerEvent, ToolsListC
 from mcp.shared.exceptions import MCPError
 
 from .asking import ask, elicitation, modern, roots, sampling
-from .content import WAV, embedded, image, text
+from .content import PROMPTS, WAV, embedded, image, text
 
 Run = Callable[[ServerRequestContext, types.CallToolRequestParams], Awaitable[Any]]
 PAUSE = 0.05
@@ -93,9 +93,7 @@ async def _multiple_content_types(ctx: ServerRequestContext, params: types.CallT
 @_tool("test_error_handling")
 async def _error_handling(ctx: ServerRequestContext, params: types.CallToolRequestParams) -> types.CallToolResult:
     """Always fails."""
-    return types.CallToolResult(
-        content=[text("This tool intentionally returns an error for testing")], is_error=True
-    )
+    return types.CallToolResult(content=[text("This tool intentionally returns an error for testing")], is_error=True)
 
 
 _SCHEMA_2020_12 = {
@@ -166,9 +164,7 @@ async def _with_progress(ctx: ServerRequestContext, params: types.CallToolReques
     token = (ctx.meta or {}).get("progress_token")
     for progress in (0, 50, 100):
         if token is not None:
-            await ctx.session.send_progress_notification(
-                token, progress, 100, related_request_id=str(ctx.request_id)
-            )
+            await ctx.session.send_progress_notification(token, progress, 100, related_request_id=str(ctx.request_id))
         await asyncio.sleep(PAUSE)
     return "Reported progress."
 
@@ -348,34 +344,47 @@ async def _needs_what_there_is(ctx: ServerRequestContext, params: types.CallTool
 
 
 class Changes:
-    """Tells everybody that lists have changed: listening streams, and the sessions that were opened."""
+    """Changes the lists, and tells everybody: listening streams, and the sessions that were opened."""
 
     def __init__(self, publish: Callable[[ServerEvent], Awaitable[None]]) -> None:
         self._publish = publish
         self.sessions: list[Any] = []
 
     async def tools(self) -> None:
+        _toggle(TOOLS, _EXTRA_TOOL)
         await self._publish(ToolsListChanged())
         for session in self.sessions:
             await session.send_tool_list_changed()
 
     async def prompts(self) -> None:
+        _toggle(PROMPTS, _EXTRA_PROMPT)
         await self._publish(PromptsListChanged())
         for session in self.sessions:
             await session.send_prompt_list_changed()
 
 
+_EXTRA_TOOL = types.Tool(name="test_extra", description="Comes and goes", input_schema={"type": "object"})
+_EXTRA_PROMPT = types.Prompt(name="test_extra", description="Comes and goes")
+
+
+def _toggle(offered: list[Any], extra: Any) -> None:
+    if extra in offered:
+        offered.remove(extra)
+    else:
+        offered.append(extra)
+
+
 def offer_changes(changes: Changes) -> None:
-    """Offer the tools that trigger a change."""
+    """Offer the tools that change a list."""
 
     @_tool("test_trigger_tool_change")
     async def _tool_change(ctx: ServerRequestContext, params: types.CallToolRequestParams) -> str:
-        """Says that the tools have changed."""
+        """Adds a tool, or takes it away again."""
         await changes.tools()
-        return "Said so."
+        return "Changed."
 
     @_tool("test_trigger_prompt_change")
     async def _prompt_change(ctx: ServerRequestContext, params: types.CallToolRequestParams) -> str:
-        """Says that the prompts have changed."""
+        """Adds a prompt, or takes it away again."""
         await changes.prompts()
-        return "Said so."
+        return "Changed."

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as with_members
 
 from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
@@ -197,7 +198,7 @@ async def test_progress_reaches_the_caller_and_restarts_the_idle_time(one_server
         assert heard == [0, 1, 2, 3, 4]
 
         with pytest.raises(BackendTimeout):
-            await pool.request(replace(slow, max_timeout=0.5), ignore)
+            await pool.request(with_members(slow, max_timeout=0.5), ignore)
 
 
 async def test_two_hundred_cancelled_calls_end_at_the_server_and_leave_nothing_here(server: HttpServer) -> None:

@@ -22,16 +22,21 @@ def raw_stdio(*options: str) -> tuple[str, ...]:
     return (sys.executable, "-I", str(HERE / "raw_stdio.py"), *options)
 
 
-class HttpServer:
-    """``sdk_http.py`` as a process, on the same port each time it is started."""
+def asking_stdio(*options: str) -> tuple[str, ...]:
+    return (sys.executable, str(HERE / "asking.py"), "--stdio", *options)
 
-    def __init__(self, *options: str) -> None:
+
+class HttpServer:
+    """A server of this folder as a process, on the same port each time it is started."""
+
+    def __init__(self, *options: str, program: str = "sdk_http.py") -> None:
         self.port = "0"
+        self.program = program
         self.options = options
         self.start(*options)
 
     def start(self, *options: str) -> None:
-        command = [sys.executable, str(HERE / "sdk_http.py"), "--port", self.port, *options]
+        command = [sys.executable, str(HERE / self.program), "--port", self.port, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.process.stdout is not None
         self.port = self.process.stdout.readline().strip()
@@ -53,8 +58,8 @@ class HttpServer:
 
 
 @contextmanager
-def http_server(*options: str) -> Iterator[HttpServer]:
-    server = HttpServer(*options)
+def http_server(*options: str, program: str = "sdk_http.py") -> Iterator[HttpServer]:
+    server = HttpServer(*options, program=program)
     try:
         yield server
     finally:
