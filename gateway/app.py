@@ -207,9 +207,17 @@ class Gateway:
         log.info("routes reloaded", extra={"routes": [route.name for route in routes.routes]})
 
     async def _watch(self) -> None:
-        """Reload when the file's folder changes: a ConfigMap is swapped by a link beside the file."""
+        """Reload when the file's content changes.
+
+        Its folder is watched: a ConfigMap is swapped by a link beside the file. Our own log may be in there too.
+        """
+        path = Path(self._settings.config)
+        last = await asyncio.to_thread(_content, path)
         async for _changes in watchfiles.awatch(self._folder, recursive=False):
-            await self._reload()
+            content = await asyncio.to_thread(_content, path)
+            if content != last:
+                last = content
+                await self._reload()
 
     # Swapping the rules
 
@@ -330,6 +338,13 @@ def scopes_of(routes: Routes, toolset: str | None) -> frozenset[str]:
         for rule in route.tools.values():
             needed.update(rule.scopes or ())
     return frozenset(needed)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 async def _nobody(headers: Sequence[bytes]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TypeVar
 
 from gateway.backends.http1_connection import HttpError
@@ -19,13 +20,15 @@ def because(failure: _F, reason: str) -> _F:
 
 
 def cause_of(failure: BaseException) -> str:
-    """The reason that is nearest to the root: a note, or what the operating system or the network said."""
+    """The reason that is nearest to the root: a note, or what the network or the operating system said."""
     found = type(failure).__name__
     seen: BaseException | None = failure
     for _ in range(8):
         if seen is None:
             break
         found = _said(seen) or found
+        if isinstance(seen, HttpError):  # it has judged what is below it
+            break
         seen = seen.__cause__ or seen.__context__
     return found[:_MAX]
 
@@ -38,6 +41,8 @@ def _said(error: BaseException) -> str:
         return error.reason
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"not found: {os.path.basename(os.fsdecode(error.filename))}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, socket.gaierror):
+        return "name not found"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()  # its own words may name the address
     return ""

@@ -82,6 +82,7 @@ class Listener:
         self._backoff = Backoff(0.5, 60.0, chance)
         self._wake = asyncio.Event()
         self._tried = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
 
     def watch(self, uris: frozenset[str]) -> None:
@@ -107,20 +108,18 @@ class Listener:
 
     async def aclose(self) -> None:
         """End the stream. Idempotent."""
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.wait({self._runner})
+        tasks = {*self._tasks, *([self._runner] if self._runner is not None else [])}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _run(self) -> None:
-        try:
-            while True:
-                self._wake.clear()
-                pause = await self._settle()
-                self._tried.set()
-                await self._next(pause)
-        finally:
-            if self._stream is not None:
-                self._stream.close()
+        while True:
+            self._wake.clear()
+            pause = await self._settle()
+            self._tried.set()
+            await self._next(pause)
 
     async def _next(self, pause: float) -> None:
         """Wait until there may be something to do."""
@@ -151,6 +150,8 @@ class Listener:
     async def _open(self, former: _Stream | None) -> float:
         fresh = _Stream(self._lists, self._wanted_uris(), self._told, RENEW * (1 - self._chance() / 4))
         fresh.start(self._opener, self._route)
+        self._tasks.add(fresh.task)
+        fresh.task.add_done_callback(self._tasks.discard)
         if not await fresh.ready(ACKNOWLEDGED_WITHIN):
             fresh.close()
             self._missed = self._missed or former is None
@@ -185,8 +186,10 @@ class Listener:
     def _told(self, stream: _Stream, method: str, params: Mapping[str, Any]) -> None:
         if method in _CHANGED and _CHANGED[method] in stream.lists:
             self._on_change(Change(self._route, _CHANGED[method]))
-        elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str) and self._uris:
-            self._on_change(Change(self._route, "resource", params["uri"]))
+        elif method == "notifications/resources/updated" and self._uris:
+            uri = params.get("uri")
+            if isinstance(uri, str) and (uri in self._uris or uri not in stream.uris):  # else it was wanted once
+                self._on_change(Change(self._route, "resource", uri))
 
     def _wanted_uris(self) -> frozenset[str]:
         return self._uris if self._takes_uris else frozenset()

@@ -37,7 +37,7 @@ class _Call:
 
     running: Running
     task: asyncio.Task[BackendReply]
-    binding: str
+    binding: str = ""
     expires: float = 0.0
 
 
@@ -69,7 +69,7 @@ class Parking:
         task = asyncio.ensure_future(_run(send, running))
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._done(ended, running))
-        return await self._wait(_Call(running, task, questions.binding_of(running.request)))
+        return await self._wait(_Call(running, task))
 
     async def resume(self, request: BackendRequest, notify: Notify, again: Again) -> BackendReply:
         """Go on with the parked call whose handle ``request.state`` is; ``again`` makes a call anew.
@@ -134,7 +134,7 @@ class Parking:
             return reply
         if not self._has_room():
             raise link.busy(self._route)
-        return self._park(_Urls(urls, call.binding), urls, reply.seconds)
+        return self._park(_Urls(urls, questions.binding_of(request)), urls, reply.seconds)
 
     def _has_room(self) -> bool:
         if len(self._parked) >= self._limit:
@@ -144,6 +144,7 @@ class Parking:
     def _park(self, parked: _Call | _Urls, asked: Mapping[str, JsonObject], seconds: float) -> BackendReply:
         if isinstance(parked, _Call):
             parked.running.notify = unheard
+            parked.binding = parked.binding or questions.binding_of(parked.running.request)
         parked.expires = self._clock() + self._ttl
         handle = secrets.token_urlsafe(24)
         self._parked[handle] = parked

@@ -123,7 +123,8 @@ def checked(route: str, request: BackendRequest, reply: BackendReply) -> Backend
     if result.get("resultType") != "input_required":
         return reply
     asked = result.get("inputRequests") or {}
-    if request.method not in asks.ASKING_METHODS or not isinstance(asked, dict) or not (asked or "requestState" in result):
+    known = isinstance(asked, dict) and (asked or "requestState" in result)
+    if request.method not in asks.ASKING_METHODS or not known:
         raise link.unusable(route)
     try:
         lacking = asks.undeclared(asked.values(), request.capabilities)

@@ -37,7 +37,7 @@ MAX_BYTES = 17 * 2**20
 _MOST_QUEUED = 4 * MAX_BYTES
 _MOST_SECONDS = 3600.0
 _LOOK = 0.4  # seconds between two looks
-_PRESENT = 2.0  # a presence key lives
+_PRESENT = 2000  # milliseconds that a presence key lives
 _PATIENCE = 0.3  # until an addressee that does not listen is nobody
 _ANSWER_PATIENCE = 3.0  # the same for an answer, which an outage must not lose
 _COMEBACK = 1.5  # after an outage anybody may be missing for so long
@@ -204,6 +204,7 @@ class RedisRelay:
         quiet = 0
         subscription = self._redis.pubsub()
         try:
+            await self._redis.set(_name(self.here), b"1", px=_PRESENT)
             await subscription.subscribe(_name(self.here), _name(EVERYBODY))
             while quiet < _QUIET:
                 message = await subscription.get_message(timeout=1.0)
@@ -291,7 +292,7 @@ class RedisRelay:
     async def _missing(self, watched: list[str]) -> set[str]:
         pipeline = self._redis.pipeline(transaction=False)
         if self.up:
-            pipeline.set(_name(self.here), b"1", px=int(_PRESENT * 1000))
+            pipeline.set(_name(self.here), b"1", px=_PRESENT)
         if watched:
             names = [_name(address) for address in watched]
             pipeline.pubsub_numsub(*names)

@@ -89,5 +89,6 @@ def _unpack_wheels(folder: Path) -> None:
 
 def _package(name: str) -> Path:
     found = importlib.util.find_spec(name)
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     return Path(found.origin).parent

@@ -4,6 +4,7 @@ A tool is written once: ``await ask(...)`` returns the answers. In the modern er
 instead and is repeated by the client with the answers in it; in a legacy session the client is asked on the stream.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,8 @@ async def ask(
         InputRequired: modern era, and an answer or the state is missing.
     """
     if not modern(ctx):
-        return {key: await _ask_on_stream(ctx, request) for key, request in requests.items()}
+        found = await asyncio.gather(*(_ask_on_stream(ctx, request) for request in requests.values()))
+        return dict(zip(requests, found, strict=True))
     answers = params.input_responses or {}
     if all(key in answers for key in requests) and params.request_state == state:
         return {key: answers[key] for key in requests}

@@ -16,7 +16,7 @@ import mcp_types as types
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from .processes import gateway
+from .processes import end_in_order, gateway
 
 SECONDS = 20.0
 MODERN = "2026-07-28"
@@ -128,6 +128,7 @@ async def drive(url: str) -> None:
 
 def main(way: str, url: str) -> None:
     """Drive directly, or start a gateway in front of the URL and drive that."""
+    end_in_order(28)
     if way == "direct":
         asyncio.run(drive(url))
         return

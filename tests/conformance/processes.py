@@ -1,6 +1,7 @@
 """The fixture servers and the gateway as processes: started on free ports, ended by their pid."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,20 @@ from .install import ROOT, Missing
 
 START_SECONDS = 30.0
 KEYS = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA="
+
+
+def end_in_order(seconds: int) -> None:
+    """Let SIGTERM, and the end of this many seconds, stop what was started instead of leaving it behind."""
+
+    def terminated(*_: object) -> None:
+        raise SystemExit(143)
+
+    def late(*_: object) -> None:
+        raise Missing(f"the run did not end within {seconds} s")
+
+    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
 
 
 def free_port() -> int:
@@ -41,7 +56,8 @@ def gateway(folder: Path, backends: Mapping[str, str]) -> Iterator[dict[str, str
     A second backend, called ``beside``, is mounted with prefixed names where ``backends`` has it.
     """
     port = free_port()
-    config = folder / "routes.yaml"
+    config = folder / "config/routes.yaml"
+    config.parent.mkdir(exist_ok=True)
     config.write_text(routes(backends))
     environ = {
         "GATEWAY_CONFIG": str(config),

@@ -12,7 +12,7 @@ from .install import ROOT
 from .scores import Worse
 
 if TYPE_CHECKING:
-    from .run import Outcome
+    from .runner import Outcome
 
 PAGE = ROOT / "docs/conformance-scores.md"
 _HEAD = """# Conformance scores
@@ -26,7 +26,7 @@ its checks failed. The bar is that no check is worse through the gateway than di
 | set | what talks to what |
 |---|---|
 | `server-*` | the suite as a client of that revision, a server of both eras, mounted beside a second one |
-| `modern-to-legacy` | the suite as a client of 2026-07-28, a server that only knows sessions; against one of both eras |
+| `modern-to-legacy` | the suite as a client of 2026-07-28, a server that only has sessions; against one of both eras |
 | `legacy-to-modern` | the suite as a client of 2025-11-25, a server that only knows 2026-07-28; likewise |
 | `client-*` | the SDK's client, the suite as a server of that revision |
 """

@@ -96,7 +96,10 @@ def run_server(tools: Tools, chosen: ServerSet, url: str, folder: Path, scenario
             options += ["--spec-version", chosen.required or chosen.options[-1]]
     command = [*tools.command(chosen.suite), "server", "--url", url, *options, "-o", str(folder)]
     _run(command, folder)
-    return results(folder, "server-")
+    run = results(folder, "server-")
+    if not run:
+        raise Missing(f"the suite left no results; see {folder}/output.log (with --keep)")
+    return run
 
 
 def run_client(

@@ -251,6 +251,9 @@ def test_streams_and_slow_calls_open_at_once_or_in_15_seconds_and_are_kept_alive
         assert b"x-accel-buffering: no" in head
         assert b"cache-control: no-store" in head
         stream.until(b": keep-alive\n\n", 20)
+        assert (
+            stream.received.count(b"list_changed") <= 1
+        )  # nothing changes, so nothing is told, but what is told at first
         slow.until(b": open\n\n", 5)
         backend.state.release.set()
         slow.until(b'"id":1,', 5)

@@ -30,7 +30,10 @@ class Open:
         deadline = time.monotonic() + seconds
         while part not in self.received:
             self.connection.settimeout(max(0.01, deadline - time.monotonic()))
-            chunk = self.connection.recv(65536)
+            try:
+                chunk = self.connection.recv(65536)
+            except TimeoutError:
+                raise AssertionError(f"no {part!r} within {seconds} s: {self.received!r}") from None
             assert chunk, f"the connection ended without {part!r}: {self.received!r}"
             self.received += chunk
         return self.received

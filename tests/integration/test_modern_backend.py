@@ -111,11 +111,12 @@ async def test_a_request_carries_our_meta_and_the_clients_own_keys() -> None:
             "io.modelcontextprotocol/protocolVersion": "1999-01-01",
             "io.modelcontextprotocol/clientCapabilities": {"forged": {}},
             "io.modelcontextprotocol/clientInfo": {"name": "forged"},
-            "io.modelcontextprotocol/logLevel": "debug",
+            "io.modelcontextprotocol/logLevel": "forged",
             "io.mcp-gateway/client-info": {"name": "forged"},
             "io.mcp-gateway/refusal": {"forged": True},
         },
         capabilities={"elicitation": {}},
+        log_level="debug",
         client_info={"name": "agent", "version": "7"},
         headers={"Mcp-Param-Region": "eu"},
         name="é",
@@ -179,12 +180,127 @@ async def test_progress_with_our_token_and_log_messages_reach_the_caller() -> No
 
     heard: list[Any] = []
     async with scripted(answer) as (backend, _):
-        reply = await backend.request(replace(CALL, wants_progress=True), lambda *said: heard.append(said))
+        request = replace(CALL, wants_progress=True, log_level="info")
+        reply = await backend.request(request, lambda *said: heard.append(said))
     assert heard == [
         ("notifications/progress", {"progress": 1, "x": None}),
         ("notifications/message", {"level": "info", "data": 1}),
     ]
     assert plain(reply) == {"ok": True}
+
+
+async def test_nobody_hears_log_messages_or_progress_that_was_not_asked_for() -> None:
+    def answer(sent: JsonObject) -> bytes:
+        progress = {"progressToken": sent["id"], "progress": 1}
+        return stream(
+            {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress},
+            {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": 1}},
+            {"jsonrpc": "2.0", "id": sent["id"], "result": {}},
+        )
+
+    heard: list[Any] = []
+    async with scripted(answer) as (backend, _):
+        await backend.request(CALL, lambda *said: heard.append(said))
+    assert heard == []
+
+
+async def test_a_retry_brings_the_answers_and_the_state_under_a_new_id() -> None:
+    async with scripted(lambda sent: result(sent, {})) as (backend, seen):
+        await backend.request(CALL, ignore)
+        answers = {"name": msgspec.Raw(b'{"action": "accept",  "content":{"n":1.0}}')}
+        await backend.request(replace(CALL, answers=answers, state="s\u00e9aled"), ignore)
+        first, retry = seen.bodies
+        assert b'{"action": "accept",  "content":{"n":1.0}}' in seen.raw[1]
+        assert not {"inputResponses", "requestState"} & first["params"].keys()
+        assert retry["params"]["inputResponses"] == {"name": {"action": "accept", "content": {"n": 1.0}}}
+        assert retry["params"]["requestState"] == "s\u00e9aled"
+        assert retry["params"]["name"] == "echo"
+        assert retry["id"] != first["id"]
+
+
+ASKS = {"resultType": "input_required", "inputRequests": {"a": {"method": "elicitation/create", "params": {}}}}
+
+
+async def test_a_question_that_the_client_can_answer_is_a_result() -> None:
+    async with scripted(lambda sent: result(sent, ASKS)) as (backend, _):
+        reply = await backend.request(replace(CALL, capabilities={"elicitation": {}}), ignore)
+    assert plain(reply) == ASKS
+
+
+@pytest.mark.parametrize("kind", [b'"input_required"', b'"input\\u005frequired"'])
+async def test_a_question_that_the_client_did_not_declare_is_an_error_that_names_the_capability(kind: bytes) -> None:
+    def answer(sent: JsonObject) -> bytes:
+        body = json.dumps({"jsonrpc": "2.0", "id": sent["id"], "result": ASKS}).encode()
+        return http(body.replace(b'"input_required"', kind))
+
+    async with scripted(answer) as (backend, _):
+        reply = await backend.request(replace(CALL, capabilities={"sampling": {}}), ignore)
+    assert reply.result is None
+    assert reply.error is not None
+    assert reply.error["code"] == -32021
+    assert reply.error["data"] == {"requiredCapabilities": {"elicitation": {"form": {}}}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"resultType": "input_required"},
+        {"resultType": "input_required", "inputRequests": []},
+        {"resultType": "input_required", "inputRequests": {"a": {"method": "tools/call"}}, "requestState": "x"},
+        {"resultType": "input_required", "inputRequests": {"a": 1}},
+    ],
+)
+async def test_a_question_that_is_none_is_unusable(value: JsonObject) -> None:
+    async with scripted(lambda sent: result(sent, value)) as (backend, _):
+        with pytest.raises(BackendUnavailable) as caught:
+            await backend.request(replace(CALL, capabilities={"elicitation": {}}), ignore)
+    assert caught.value.dispatched
+
+
+async def test_only_the_three_methods_may_be_answered_with_a_question() -> None:
+    request = replace(CALL, method="completion/complete", capabilities={"elicitation": {}})
+    async with scripted(lambda sent: result(sent, ASKS)) as (backend, _):
+        with pytest.raises(BackendUnavailable):
+            await backend.request(request, ignore)
+
+
+async def test_a_state_alone_asks_for_nothing_but_a_retry() -> None:
+    value = {"resultType": "input_required", "requestState": "later"}
+    async with scripted(lambda sent: result(sent, value)) as (backend, _):
+        assert plain(await backend.request(CALL, ignore)) == value
+
+
+async def test_a_listen_stream_tells_only_what_carries_its_id() -> None:
+    def answer(sent: JsonObject) -> bytes:
+        def told(method: str, subscription: Any) -> JsonObject:
+            meta = {"io.modelcontextprotocol/subscriptionId": subscription}
+            return {"jsonrpc": "2.0", "method": method, "params": {"_meta": meta}}
+
+        assert sent["method"] == "subscriptions/listen"
+        assert sent["params"]["notifications"] == {"toolsListChanged": True}
+        return stream(
+            told("notifications/subscriptions/acknowledged", sent["id"]),
+            told("notifications/tools/list_changed", str(sent["id"])),
+            told("notifications/message", sent["id"]),
+            told("notifications/tools/list_changed", sent["id"]),
+            {"jsonrpc": "2.0", "id": sent["id"], "result": {"resultType": "complete"}},
+        )
+
+    heard: list[str] = []
+    async with scripted(answer) as (backend, _):
+        reply = await backend.listen(
+            {"toolsListChanged": True}, lambda method, _params: heard.append(method), idle=5, longest=5
+        )
+    assert heard == ["notifications/subscriptions/acknowledged", "notifications/tools/list_changed"]
+    assert plain(reply) == {"resultType": "complete"}
+
+
+@pytest.mark.parametrize("refusal", [lambda sent: error(sent, -32601, 404), lambda sent: http(b"not here", 405)])
+async def test_a_backend_without_subscriptions_says_so_with_a_code_or_a_status(refusal: Any) -> None:
+    async with scripted(refusal) as (backend, _):
+        reply = await backend.listen({}, ignore, idle=5, longest=5)
+    assert reply.error is not None
+    assert reply.error["code"] == -32601
 
 
 async def test_an_error_of_the_backend_is_a_reply() -> None:

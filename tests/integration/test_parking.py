@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.backends.backoff import Backoff
 from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
 from gateway.backends.session_pool import Bounds, Mode, SessionPool
 from gateway.backends.stdio import Stdio
 from gateway.errors import BackendTimeout, BackendUnavailable, InvalidRequest
-from gateway.models import BackendReply, BackendRequest, Change, JsonObject
+from gateway.models import BackendReply, BackendRequest, Change, Era, JsonObject
 
 from .servers.start import BOB, HttpServer, asking_stdio, call, http_server, ignore, text, until
 
@@ -45,13 +44,14 @@ async def pool_of(
     bounds: Bounds | None = None,
     changes: list[Change] | None = None,
     mode: Mode = "shared",
+    era: Era = "legacy",
 ) -> AsyncIterator[SessionPool]:
     clock = clock or Clock()
     heard: list[Change] = [] if changes is None else changes
     transport = (
         LegacyHttp(where) if isinstance(where, str) else Stdio("asking", where, env={}, cwd=None, max_response=1 << 20)
     )
-    dialer = Dialer("asking", transport, era="legacy", version="1", clock=clock, backoff=Backoff(0.05, 1.0))
+    dialer = Dialer("asking", transport, era=era, version="1", clock=clock)
     pool = SessionPool(
         "asking",
         dialer,
@@ -68,14 +68,20 @@ async def pool_of(
         await pool.aclose()
 
 
+@pytest.fixture
+def changes() -> list[Change]:
+    """What the pool tells of."""
+    return []
+
+
 @pytest.fixture(params=["http", "stdio"])
-async def pool(request: pytest.FixtureRequest) -> AsyncIterator[SessionPool]:
+async def pool(request: pytest.FixtureRequest, changes: list[Change]) -> AsyncIterator[SessionPool]:
     if request.param == "stdio":
-        async with pool_of(asking_stdio()) as over_stdio:
+        async with pool_of(asking_stdio(), changes=changes) as over_stdio:
             yield over_stdio
     else:
         with http_server(program="asking.py") as running:
-            async with pool_of(running.url) as over_http:
+            async with pool_of(running.url, changes=changes) as over_http:
                 yield over_http
 
 
@@ -470,9 +476,7 @@ async def test_the_offer_has_prompts_resources_and_templates(pool: SessionPool) 
     assert "ask" in {tool["name"] for tool in offer.tools}
 
 
-async def test_what_is_watched_is_subscribed_and_its_changes_are_told(pool: SessionPool) -> None:
-    changes: list[Change] = []
-    pool._on_change = changes.append
+async def test_what_is_watched_is_subscribed_and_its_changes_are_told(pool: SessionPool, changes: list[Change]) -> None:
     await pool.offer(5.0)
 
     pool.watch(frozenset({"memo://one", "memo://two"}))
@@ -499,6 +503,43 @@ async def test_after_a_restart_it_is_subscribed_again_and_the_lists_count_as_cha
         changes.clear()
         await pool.request(call("announce", {"uri": "memo://one"}), ignore)
         await until(lambda: Change("asking", "resource", "memo://one") in changes)
+
+
+async def test_a_modern_backend_over_stdio_asks_and_is_answered_in_its_own_way() -> None:
+    async with pool_of(asking_stdio(), era="modern") as pool:
+        request = asking("ask_modern")
+        reply = await pool.request(request, ignore)
+        assert asked(reply)["who"]["params"]["message"] == "who?"
+
+        assert text(await pool.request(answered(request, reply, {"who": accept("Ann")}), ignore)) == "Ann"
+        undeclared = await pool.request(replace(request, capabilities={}), ignore)
+        assert undeclared.error is not None
+        assert undeclared.error["code"] == -32021
+        assert pool.parked == 0
+
+
+async def test_a_modern_backend_over_stdio_is_listened_to_also_after_it_was_restarted() -> None:
+    changes: list[Change] = []
+    async with pool_of(asking_stdio(), era="modern", changes=changes) as pool:
+        for watched in (frozenset({"memo://two"}), frozenset({"memo://one"})):
+            pool.watch(watched)
+            await until_told(pool, changes, next(iter(watched)))
+        changes.clear()
+        with pytest.raises(BackendUnavailable):
+            await pool.request(call("die"), ignore)
+
+        await until(lambda: {change.kind for change in changes} >= {"tools", "prompts", "resources"})
+        await until_told(pool, changes, "memo://one")
+        assert Change("asking", "tools") in changes
+
+
+async def until_told(pool: SessionPool, changes: list[Change], uri: str) -> None:
+    async with asyncio.timeout(15):
+        while Change("asking", "resource", uri) not in changes:
+            try:
+                await pool.request(call("tell", {"uri": uri}), ignore)
+            except BackendUnavailable:
+                continue
 
 
 async def until_own(pool: SessionPool, subscribed: list[str]) -> None:

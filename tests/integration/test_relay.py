@@ -44,7 +44,7 @@ async def main():
     relay.serve("hang", hang)
     await relay.start()
     print(relay.here, flush=True)
-    for line in iter(await asyncio.to_thread(sys.stdin.readline), ""):
+    while line := await asyncio.to_thread(sys.stdin.readline):
         there, topic = line.split()
         await relay.ask(there, topic, b"from the peer", 60.0)
 

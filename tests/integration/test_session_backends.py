@@ -172,6 +172,7 @@ async def test_a_server_that_dies_fails_its_calls_at_once_and_is_found_again(ser
             await hanging
         assert time.monotonic() - started < 5
 
+        server.process.wait()  # its last connection is closed too
         with pytest.raises(ConnectionLost) as refused:
             await pool.request(call("echo", {"text": "x"}), ignore)
         assert not refused.value.dispatched

@@ -224,6 +224,7 @@ async def test_it_sees_its_own_environment_and_none_of_the_secrets_of_ours(monke
 
 async def test_a_call_that_is_late_is_cancelled_at_the_backend() -> None:
     async with backend() as pool:
+        await pid_of(pool)
         with pytest.raises(BackendTimeout):
             await pool.request(call("hang", timeout=0.1), ignore)
 

@@ -150,6 +150,23 @@ async def announce(uri: str, ctx: Context) -> str:
 
 
 @server.tool()
+async def ask_modern(ctx: Context) -> str | types.InputRequiredResult:
+    """Asks in the way of 2026-07-28."""
+    if not ctx.input_responses:
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+        question = types.ElicitRequest(params=types.ElicitRequestFormParams(message="who?", requested_schema=schema))
+        return types.InputRequiredResult(input_requests={"who": question}, request_state="state")
+    return ctx.input_responses["who"].content["name"]
+
+
+@server.tool()
+async def tell(uri: str, ctx: Context) -> str:
+    await ctx.notify_resource_updated(uri)
+    await ctx.notify_tools_changed()
+    return "told"
+
+
+@server.tool()
 async def die() -> str:
     os._exit(3)
 

@@ -2,6 +2,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from gateway.backends import link
 from gateway.backends.discovery import Discovery
 from gateway.models import Listing
@@ -109,3 +111,37 @@ async def test_who_asks_during_a_refresh_waits_for_that_one() -> None:
 
     assert backend.fetched == 1
     await discovery.aclose()
+
+
+async def test_any_list_that_differs_is_told_and_each_refresh_is_noted() -> None:
+    fresh: list[int] = []
+    told: list[Listing] = []
+    offers: list[dict[str, tuple[dict[str, str], ...]]] = [
+        {},
+        {"prompts": ({"name": "p"},)},
+        {"resources": ({"uri": "a:1"},)},
+        {"templates": ({"uriTemplate": "a:{b}"},)},
+        {"templates": ({"uriTemplate": "a:{b}"},)},
+    ]
+
+    async def fetch() -> Listing:
+        return Listing("r", (), 0.0, **offers[len(fresh)])
+
+    discovery = Discovery("r", fetch, told.append, refresh=60.0, on_fresh=lambda: fresh.append(len(told)))
+    for _ in offers:
+        await discovery.now()
+
+    assert fresh == [1, 2, 3, 4, 4]
+
+
+async def test_the_operator_is_told_the_cause_once_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    async def fetch() -> Listing:
+        raise link.refused("r") from FileNotFoundError(2, "No such file or directory", "/opt/mcp-server-x")
+
+    discovery = Discovery("r", fetch, lambda _listing: None, refresh=60.0)
+    await discovery.now()
+    await discovery.now()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "r cannot be listed: backend_unavailable (not found: mcp-server-x); it has no listing yet"
+    ]
