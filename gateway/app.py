@@ -24,8 +24,8 @@ from gateway.http.endpoint import Endpoint
 from gateway.http.guards import BrowserGuard
 from gateway.http.operations import Probes, metadata_app, operations_app
 from gateway.http.server import GatewayProtocol
-from gateway.http.streams import Streams
-from gateway.models import Listing
+from gateway.http.subscriptions import Subscriptions
+from gateway.models import Change, Listing
 from gateway.pipeline import Pipeline
 from gateway.policy.authenticate import JwtAuthenticator
 from gateway.policy.authorize import authorize
@@ -48,7 +48,6 @@ from gateway.telemetry.metrics import CONTENT_TYPE, SHARED, Metrics
 
 log = logging.getLogger(__name__)
 
-_COALESCE_SECONDS = 1.0
 _SHARE_SECONDS = 1.0
 
 
@@ -70,7 +69,9 @@ class Gateway:
         routes = load()
         keys = settings.key_ring or (os.urandom(32),)
         self.metrics = Metrics(version)
-        self.streams = Streams(lambda count: self.metrics.sessions.labels("client").set(count))
+        self.hub = Subscriptions(
+            on_count=lambda count: self.metrics.sessions.labels("client").set(count), on_wanted=self._wanted
+        )
         self.audit = AuditWriter(
             open_sinks(",".join(_specification(sink) for sink in settings.audit), keys[0]),
             on_failure=settings.on_audit_failure,
@@ -84,7 +85,6 @@ class Gateway:
         self.backends: dict[str, RouteBackend] = {}
         self._listings: dict[str, Listing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._announcing: asyncio.TimerHandle | None = None
         self._reloading = asyncio.Lock()
         self.draining = False
         self.tried = asyncio.Event()
@@ -96,7 +96,10 @@ class Gateway:
             states=RequestStates(keys, time.time),
             sessions=self._sessions,
             conversations=self._conversations,
+            hub=self.hub,
             seen=SeenUris(),
+            present=lambda: self.pipeline.rules,
+            now=time.time,
         )
         self.pipeline = Pipeline(
             self._rules(routes, _nobody),
@@ -116,7 +119,7 @@ class Gateway:
         GatewayProtocol.refused = self.pipeline.unreadable
         hosts = (*settings.allowed_hosts, *_hosts_of(auth))
         guard = BrowserGuard(settings.host, hosts, settings.allowed_origins)
-        endpoint = Endpoint(self.pipeline, guard, self.streams, self._conversations, max_body=settings.max_body_bytes)
+        endpoint = Endpoint(self.pipeline, guard, self._conversations, max_body=settings.max_body_bytes)
         token = settings.metrics_token
         probes = Probes(self.problems, self._exposition, token.get_secret_value() if token else None)
         operations = operations_app(probes)
@@ -233,7 +236,9 @@ class Gateway:
                 self.spawn(backend.retire())
         self.audit.keep_arguments(routes.audit_arguments)
         self.pipeline.rules = self._rules(routes, authenticate)
-        self._announce()
+        self.hub.catalog_changed()
+        for name, backend in self.backends.items():
+            backend.watch(self.hub.wanted(name))
         if self._jwks is not None and self._jwks is not jwks:
             await self._jwks.aclose()
         self._jwks = jwks
@@ -251,7 +256,9 @@ class Gateway:
     def _backend(self, route: Route, current: RouteBackend | None) -> RouteBackend:
         if current is not None and current.serves(route):
             return current
-        backend = RouteBackend(route, on_listing=self._listed, meter=self.metrics, version=self._version)
+        backend = RouteBackend(
+            route, on_listing=self._listed, on_change=self._changed, meter=self.metrics, version=self._version
+        )
         backend.start()
         return backend
 
@@ -260,7 +267,16 @@ class Gateway:
         self._listings[listing.route] = listing
         rules = self.pipeline.rules
         self.pipeline.rules = replace(rules, catalog=self._catalog(rules.routes))
-        self._announce()
+
+    def _changed(self, change: Change) -> None:
+        """A backend says that something of it changed; the catalogue already has it."""
+        self.hub.changed(change)
+
+    def _wanted(self, route: str, uris: frozenset[str]) -> None:
+        """Clients watch other resources of a route than before."""
+        backend = self.backends.get(route)
+        if backend is not None:
+            backend.watch(uris)
 
     def _rules(self, routes: Routes, authenticate: Authenticate) -> Rules:
         return Rules(
@@ -277,15 +293,6 @@ class Gateway:
         for omission in built.omissions:
             log.warning("left out", extra={"route": omission.route, "entry": omission.name, "reason": omission.reason})
         return built
-
-    def _announce(self) -> None:
-        """Tell clients that lists changed; a flapping backend makes one message a second, not a storm."""
-        if self._announcing is None:
-            self._announcing = asyncio.get_running_loop().call_later(_COALESCE_SECONDS, self._announce_now)
-
-    def _announce_now(self) -> None:
-        self._announcing = None
-        self.streams.broadcast("notifications/tools/list_changed")
 
     # Small things
 

@@ -122,6 +122,8 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     reply = await _carried(exchange, policy, call, outgoing)
     event.backend_ms = reply.seconds * 1000
     event.outcome = _outcome(reply)
+    if exchange.modern and exchange.request.method == "resources/read" and reply.result is not None:
+        reply = replace(reply, result=lifecycle.with_caching_hints(reply.result))
     return answers.backend_answer(exchange.request, reply, policy.server_info)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from gateway.audit import AuditEvent
 from gateway.catalog import Catalog
 from gateway.models import Call, ClientRequest, Principal
-from gateway.ports import AuditLog, Authenticate, Backend, Channel, Check, Conversations, Sessions
+from gateway.ports import AuditLog, Authenticate, Backend, Channel, Check, Conversations, Hub, Sessions
 from gateway.protocol.inbound import Inbound
 from gateway.protocol.request_state import RequestStates
 from gateway.routes import Route, Routes
@@ -34,7 +34,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What every exchange needs: the checks in their order, the audit, who we are, and what is remembered."""
+    """What every exchange needs: the checks in their order, the audit, who we are, and what is remembered.
+
+    ``present`` gives the rules as they are now, for what outlives its request; ``now`` is in seconds since the epoch.
+    """
 
     checks: tuple[Check, ...]
     audit: AuditLog
@@ -42,7 +45,10 @@ class Policy:
     states: RequestStates
     sessions: Sessions
     conversations: Conversations
+    hub: Hub
     seen: SeenUris
+    present: Callable[[], Rules]
+    now: Callable[[], float]
 
 
 @dataclass(slots=True)

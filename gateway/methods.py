@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from gateway import calls
+from gateway import calls, watching
 from gateway.errors import UnknownMethod
 from gateway.exchange import Exchange, Policy
-from gateway.models import Kind
+from gateway.models import Call, Kind
+from gateway.policy.authorize import authorize
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.session import LIFETIME
 
@@ -49,6 +50,26 @@ def _list(kind: Kind, member: str) -> Method:
     return served
 
 
+async def _listen(exchange: Exchange, policy: Policy) -> answers.Answer:
+    asked = policy.hub.asked(exchange.request.params)
+    opens = policy.hub.listen(exchange.request.id, asked, **watching.as_one(exchange, policy))
+    exchange.event.outcome = "ok"
+    return answers.Answer(200, opens=opens)
+
+
+async def _subscribe(exchange: Exchange, policy: Policy) -> answers.Answer:
+    entry = calls.resource(exchange, policy, exchange.request.params.get("uri"))
+    await authorize(Call(exchange.principal, entry, exchange.request, {}, exchange.inbound.toolset))
+    session_id = exchange.inbound.headers["mcp-session-id"]
+    policy.hub.subscribe(session_id, entry.backend_name, **watching.as_one(exchange, policy))
+    return _complete(exchange, policy, {})
+
+
+async def _unsubscribe(exchange: Exchange, policy: Policy) -> answers.Answer:
+    policy.hub.unsubscribe(exchange.inbound.headers["mcp-session-id"], str(exchange.request.params.get("uri")))
+    return _complete(exchange, policy, {})
+
+
 async def _set_level(exchange: Exchange, policy: Policy) -> answers.Answer:
     level = exchange.request.params.get("level")
     if level not in clients.LOG_LEVELS:
@@ -64,7 +85,6 @@ def _complete(exchange: Exchange, policy: Policy, members: Mapping[str, Any]) ->
 
 
 _BOTH: Mapping[str, Method] = {
-    "ping": _ping,
     "tools/list": _list("tool", "tools"),
     "tools/call": calls.call_tool,
     "prompts/list": _list("prompt", "prompts"),
@@ -79,7 +99,11 @@ METHODS: Mapping[tuple[str, str], Method] = {
     **{("modern", name): method for name, method in _BOTH.items()},
     **{("legacy", name): method for name, method in _BOTH.items()},
     ("modern", "server/discover"): _discover,
+    ("modern", "subscriptions/listen"): _listen,
+    ("legacy", "ping"): _ping,
     ("legacy", "logging/setLevel"): _set_level,
+    ("legacy", "resources/subscribe"): _subscribe,
+    ("legacy", "resources/unsubscribe"): _unsubscribe,
 }
 
 _FEATURES: Mapping[str, str] = {

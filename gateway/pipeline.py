@@ -26,6 +26,7 @@ from gateway.protocol.answers import Answer
 from gateway.protocol.authorization import challenge
 from gateway.protocol.inbound import Inbound
 from gateway.protocol.session import LIFETIME, Session, SessionSealer
+from gateway.watching import of_principal
 
 MAX_BATCH = 50
 
@@ -78,18 +79,20 @@ class Pipeline:
         path = self._open(inbound)
         return await self._framed(path, lambda: self._post(path, channel))
 
-    async def stream(self, inbound: Inbound) -> tuple[Answer, Session | None]:
-        """Whether a legacy client may open its GET stream: a session, or the answer that refuses it."""
+    async def stream(self, inbound: Inbound) -> Answer:
+        """Answer the GET of a legacy client: the stream of its session."""
         path = self._open(inbound, "session/stream")
-        found: list[Session] = []
 
         async def opened() -> Answer:
             principal = await self._authenticate(path)
-            found.append(await self._session(path, principal))
+            await self._session(path, principal)
+            watcher = of_principal(principal, inbound.toolset, self._policy.present, self._policy.now())
+            session_id = inbound.headers["mcp-session-id"]
+            opens = self._policy.hub.follow(session_id, sees=watcher["sees"], seconds=watcher["seconds"])
             path.event.outcome = "ok"
-            return Answer(200)
+            return Answer(200, opens=opens)
 
-        return await self._framed(path, opened), (found[0] if found else None)
+        return await self._framed(path, opened)
 
     async def end(self, inbound: Inbound) -> Answer:
         """Answer a DELETE: the session is over."""
@@ -98,7 +101,9 @@ class Pipeline:
         async def ended() -> Answer:
             principal = await self._authenticate(path)
             await self._session(path, principal)
-            await self._policy.sessions.end(inbound.headers["mcp-session-id"], LIFETIME)
+            session_id = inbound.headers["mcp-session-id"]
+            await self._policy.sessions.end(session_id, LIFETIME)
+            self._policy.hub.end_session(session_id)
             path.event.outcome = "ok"
             return Answer(204)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import msgspec
@@ -116,6 +117,51 @@ class Conversations(Protocol):
 
     def cancel(self, session_id: str, request_id: Any) -> None:
         """The client wants no answer to its own request any more."""
+        ...
+
+
+RouteOf = Callable[[str], str | None]
+"""The route that answers for a URI, by the present rules; None where there is none that this client may read."""
+
+Sees = Callable[[str], bool]
+"""Whether a route concerns this client, by the present rules."""
+
+
+class Hub(Protocol):
+    """Who is told of changes. What opens a stream is entered by whoever writes it; ``seconds`` bound its life."""
+
+    def asked(self, params: Mapping[str, Any]) -> Any:
+        """The filter of a ``subscriptions/listen``.
+
+        Raises:
+            InvalidRequest: -32602.
+        """
+        ...
+
+    def listen(
+        self, request_id: str | int, asked: Any, *, route_of: RouteOf, sees: Sees, seconds: float
+    ) -> AbstractContextManager[Any]:
+        """The stream of one ``subscriptions/listen``."""
+        ...
+
+    def follow(self, session_id: str, *, sees: Sees, seconds: float) -> AbstractContextManager[Any]:
+        """The GET stream of a legacy session."""
+        ...
+
+    def subscribe(self, session_id: str, uri: str, *, route_of: RouteOf, sees: Sees, seconds: float) -> None:
+        """``resources/subscribe`` of a legacy session.
+
+        Raises:
+            InvalidRequest: nobody owns the URI, or the session has too many.
+        """
+        ...
+
+    def unsubscribe(self, session_id: str, uri: str) -> None:
+        """``resources/unsubscribe``."""
+        ...
+
+    def end_session(self, session_id: str) -> None:
+        """A legacy session has ended."""
         ...
 
 

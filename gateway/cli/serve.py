@@ -97,7 +97,7 @@ def _work(
         application, operations_application = gateway.applications()
         runner = Runner(
             draining=gateway.drain,
-            stopping=gateway.streams.close,
+            stopping=gateway.hub.close,
             reload=gateway.reload,
             drain_delay=settings.drain_delay_seconds,
             drain=settings.drain_seconds,

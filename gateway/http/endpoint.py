@@ -7,16 +7,18 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.errors import Forbidden, InvalidRequest, Refusal
-from gateway.http import guards
+from gateway.errors import InvalidRequest, Refusal
+from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
 from gateway.http.responder import Responder
-from gateway.http.streams import MAX_STREAMS, Streams
 from gateway.pipeline import Pipeline
 from gateway.protocol.answers import Answer
 from gateway.protocol.inbound import Inbound
 
 PATH = "/mcp"
+
+_Out = tuple[Any, list[tuple[bytes, bytes]]]
+"""How to send, and the headers that every answer has."""
 
 
 class Endpoint:
@@ -26,14 +28,12 @@ class Endpoint:
         self,
         pipeline: Pipeline,
         guard: guards.BrowserGuard,
-        streams: Streams,
         conversations: Conversations,
         *,
         max_body: int,
     ) -> None:
         self._pipeline = pipeline
         self._guard = guard
-        self._streams = streams
         self._conversations = conversations
         self._max_body = max_body
         self._prefix = os.urandom(6).hex()
@@ -86,25 +86,28 @@ class Endpoint:
             may_stream = guards.accepts(inbound.headers, "text/event-stream")
             responder = Responder(send, headers, may_stream=may_stream, conversations=self._conversations)
             try:
-                await responder.finish(await self._pipeline.post(inbound, responder))
+                await self._finish(await self._pipeline.post(inbound, responder), responder, inbound, (send, headers))
             finally:
                 responder.abandon()
         elif method == "GET":
-            await self._stream(inbound, send, headers)
+            responder = Responder(send, headers, may_stream=False)
+            await self._finish(await self._pipeline.stream(inbound), responder, inbound, (send, headers))
         elif method == "DELETE":
             await Responder(send, headers, may_stream=False).finish(await self._pipeline.end(inbound))
         else:
             headers += self._guard.preflight(inbound.headers["origin"])
             await Responder(send, headers, may_stream=False).finish(Answer(204))
 
-    async def _stream(self, inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
-        answer, session = await self._pipeline.stream(inbound)
-        if session is not None and len(self._streams) >= MAX_STREAMS:
-            answer, session = await self._pipeline.refuse(inbound, Forbidden("Too many open streams.")), None
-        if session is None:
-            await Responder(send, headers, may_stream=False).finish(answer)
-        else:
-            await self._streams.serve(send, headers)
+    async def _finish(self, answer: Answer, responder: Responder, inbound: Inbound, out: _Out) -> None:
+        """Send an answer, or hold the stream open that it is."""
+        if answer.opens is None:
+            await responder.finish(answer)
+            return
+        try:
+            with answer.opens as stream:
+                await streams.serve(stream, *out)
+        except Refusal as refusal:
+            await responder.finish(await self._pipeline.refuse(inbound, refusal))
 
     async def _read(self, receive: Any) -> bytes:
         message = await receive()

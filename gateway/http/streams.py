@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any
 
-from gateway.http.responder import KEEP_ALIVE_SECONDS, STREAM_HEADERS, RawHeaders, Send, event
-from gateway.protocol.strict_json import encode
+from gateway.http.responder import KEEP_ALIVE_SECONDS, STREAM_HEADERS, RawHeaders, Send
 
 MAX_STREAMS = 10_000
 MAX_WAITING = 1_000
@@ -99,36 +96,3 @@ async def serve(stream: Stream, send: Send, headers: RawHeaders) -> None:
 def _done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-class Streams:
-    """Every open stream of this process. ``changed`` is told their number."""
-
-    def __init__(self, changed: Callable[[int], None]) -> None:
-        self._open: set[Stream] = set()
-        self._changed = changed
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def broadcast(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Send a notification on every stream."""
-        body = event(encode({"jsonrpc": "2.0", "method": method, **({"params": params} if params else {})}))
-        for stream in self._open:
-            stream.put(body)
-
-    async def serve(self, send: Send, headers: RawHeaders) -> None:
-        """Hold one stream open until the client leaves or the gateway stops."""
-        stream = Stream(b": open\n\n", b": the gateway is stopping\n\n")
-        self._open.add(stream)
-        self._changed(len(self._open))
-        try:
-            await serve(stream, send, headers)
-        finally:
-            self._open.discard(stream)
-            self._changed(len(self._open))
-
-    def close(self) -> None:
-        """End every stream with a last line."""
-        for stream in self._open:
-            stream.end()

@@ -13,17 +13,18 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.errors import INVALID_PARAMS, InvalidRequest, Overloaded
 from gateway.http.filters import LISTS, Filter, ListKind, RequestId, acknowledgement, list_changed, result, updated
 from gateway.http.streams import MAX_STREAMS, Stream
 from gateway.http.watched import Watched
 from gateway.models import Change
+from gateway.ports import RouteOf, Sees
 
 COALESCE_SECONDS = 1.0
 """At most one list change of a kind in so many seconds, however a backend flaps."""
@@ -34,12 +35,6 @@ MAX_URIS = 1_000
 
 _SWEEP_SECONDS = 60.0
 _OPEN, _STOPPING = b": open\n\n", b": the stream ends here\n\n"
-
-RouteOf = Callable[[str], str | None]
-"""The route that answers for a URI, by the present rules; None where there is none that this client may read."""
-
-Sees = Callable[[str], bool]
-"""Whether a route concerns this client, by the present rules."""
 
 
 class Timer(Protocol):
@@ -108,6 +103,10 @@ class Subscriptions:
         return self._watched.wanted(route)
 
     # What clients want
+
+    def asked(self, params: Mapping[str, Any]) -> Filter:
+        """See ``ports.Hub``."""
+        return Filter.parse(params)
 
     @contextmanager
     def listen(

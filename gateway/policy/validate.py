@@ -44,7 +44,7 @@ class Validate:
             return
         schema = call.entry.input_schema
         validator = self._compiled.get(schema) or self._compile(schema, call.entry.name)
-        if not validator.is_valid(call.arguments):
+        if not validator.is_valid(call.arguments) and not validator.is_valid(_without_nulls(call.arguments)):
             raise _refusal(call.entry.name, validator, call.arguments)
 
     def _compile(self, schema: bytes, name: str) -> Validator:
@@ -76,6 +76,11 @@ def compile_schema(schema: bytes) -> Validator:
         mask="the value",
         pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20),
     )
+
+
+def _without_nulls(arguments: Any) -> dict[str, Any]:
+    """A null for an optional argument counts as absent, as it does for the mirrored headers (``basic/transports``)."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _refusal(name: str, validator: Validator, arguments: Any) -> InvalidArguments:

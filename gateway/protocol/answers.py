@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 
-from gateway.errors import INTERNAL_ERROR, InvalidRequest, RateLimited, Refusal, UnknownMethod
+from gateway.errors import INTERNAL_ERROR, MISSING_CAPABILITY, InvalidRequest, RateLimited, Refusal, UnknownMethod
 from gateway.models import BackendReply, ClientRequest, Era, Limit
 from gateway.protocol import revisions
 from gateway.protocol.strict_json import encode, members
@@ -21,11 +22,15 @@ _COMPLETE = msgspec.Raw(b'"complete"')
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What goes back to the client: ``body`` is one JSON-RPC message, or empty where the status says all."""
+    """What goes back to the client: ``body`` is one JSON-RPC message, or empty where the status says all.
+
+    With ``opens`` the answer is a stream, which whoever writes it enters.
+    """
 
     status: int
     body: bytes = b""
     headers: Headers = ()
+    opens: AbstractContextManager[Any] | None = None
 
 
 def result(
@@ -59,10 +64,14 @@ def error(request_id: str | int | None, code: int, message: str, data: Mapping[s
 
 
 def backend_answer(request: ClientRequest, reply: BackendReply, server_info: msgspec.Raw) -> Answer:
-    """What a backend answered, under the client's id. Always 200: it was executed or refused by the backend."""
+    """What a backend answered, under the client's id: 200, but for a capability that a modern client has not declared.
+
+    That one is a 400 by the specification (``basic/index``), and the backend refused before it did anything.
+    """
     if reply.result is not None:
         return Answer(200, result(request.id, request.era, reply.result, server_info, relayed=True))
-    return Answer(200, encode({"jsonrpc": "2.0", "id": request.id, "error": reply.error}))
+    undeclared = request.era == "modern" and (reply.error or {}).get("code") == MISSING_CAPABILITY
+    return Answer(400 if undeclared else 200, encode({"jsonrpc": "2.0", "id": request.id, "error": reply.error}))
 
 
 def refused(

@@ -92,6 +92,18 @@ def list_result(member: str, rendered: Sequence[bytes], stale: Sequence[str]) ->
     return {**parts, "ttlMs": 0, "cacheScope": "private"}
 
 
+def with_caching_hints(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The hints that a modern result needs and a legacy backend does not give: kept by nobody."""
+    if _is_input_required(result):
+        return dict(result)
+    return {"ttlMs": 0, "cacheScope": "private", **result}
+
+
+def _is_input_required(result: Mapping[str, Any]) -> bool:
+    kind = result.get("resultType")
+    return kind == "input_required" or kind == msgspec.Raw(b'"input_required"')
+
+
 def refuse_cursor(params: Mapping[str, Any]) -> None:
     """Lists are served whole from the snapshot, so no cursor was ever given out."""
     if "cursor" in params:

@@ -56,7 +56,8 @@ class OtlpTracer:
             async with asyncio.timeout(seconds):
                 await sent.wait()
         except TimeoutError:
-            self._exporter.shutdown()  # ends the exporter's waits for another try
+            # Ends the exporter's waits for another try.
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 class OtlpSpan:

@@ -15,6 +15,7 @@ from typing import Any
 from machine import left
 
 REVISION = "2026-07-28"
+STATUS = {"service": "checkout", "environment": "dev"}
 
 
 def post(token: str, tool: str, arguments: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -114,7 +115,7 @@ class Load:
         problem = ""
         for attempt in range(self.tries):
             try:
-                problem = outcome(self.token, "deploy__list_services", {})
+                problem = outcome(self.token, "deploy__get_deploy_status", STATUS)
             except (OSError, http.client.HTTPException, AssertionError, ValueError) as error:
                 problem = f"{type(error).__name__}: {error}"
             if problem == "ok":

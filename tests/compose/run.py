@@ -1,6 +1,6 @@
 """docs/start-compose.md, run: build, start, call over both replicas, kill one under load, stop, leave nothing.
 
-Needs Debian 12 and root; installs the rest. With OPTIONAL=1 something missing is no failure. ``--keep`` leaves everything
+Needs Debian 12 and root; installs the rest. With OPTIONAL=1 something missing is no failure. ``--keep`` leaves it all
 up and says where.
 """
 
@@ -93,9 +93,8 @@ def _test() -> int:
     finally:
         rest = [] if keep else machine.close()
     if keep:
-        print(
-            f"kept: export CONTAINERS_CONF={machine.folder}/containers.conf CONTAINERS_STORAGE_CONF={machine.folder}/storage.conf"
-        )
+        where = ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
+        print("kept: export " + " ".join(f"{name}={machine.environment[name]}" for name in where))
     if rest:
         raise AssertionError(f"left behind: {', '.join(rest)}")
     print(f"{passed} passed, 0 failed")

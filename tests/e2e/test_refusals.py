@@ -93,7 +93,7 @@ def test_what_is_no_mcp_over_http_is_refused_by_its_status(
 
 
 def test_a_charset_in_the_media_type_is_fine(client: Client) -> None:
-    reply = client.modern("ping", Content_Type="Application/JSON; charset=utf-8")
+    reply = client.modern("server/discover", Content_Type="Application/JSON; charset=utf-8")
     assert reply.status_code == 200
 
 
@@ -114,12 +114,12 @@ def test_a_body_over_the_limit_is_a_413_by_its_announced_and_by_its_real_length(
     ("headers", "code"),
     [
         ({"Mcp_Method": "tools/list"}, -32020),
-        ({"Mcp_Method": "PING"}, -32020),
+        ({"Mcp_Method": "SERVER/DISCOVER"}, -32020),
         ({"MCP_Protocol_Version": "2025-11-25"}, -32020),
     ],
 )
 def test_headers_that_contradict_the_body_are_a_mismatch(client: Client, headers: dict[str, str], code: int) -> None:
-    reply = client.modern("ping", **headers)
+    reply = client.modern("server/discover", **headers)
     assert (reply.status_code, _error(reply)["code"]) == (400, code)
 
 
@@ -146,7 +146,7 @@ def test_a_missing_version_header_is_a_mismatch_and_no_session_error(client: Cli
 
 def test_a_version_nobody_speaks_is_answered_with_those_that_are_served(client: Client) -> None:
     meta = {"io.modelcontextprotocol/protocolVersion": "2099-01-01"}
-    reply = client.modern("ping", meta=meta, MCP_Protocol_Version="2099-01-01")
+    reply = client.modern("server/discover", meta=meta, MCP_Protocol_Version="2099-01-01")
     assert (reply.status_code, _error(reply)["code"]) == (400, -32022)
     assert _error(reply)["data"] == {"supported": [MODERN], "requested": "2099-01-01", "dispatched": False}
 
@@ -201,7 +201,7 @@ def test_without_a_token_the_challenge_tells_where_and_for_what(served: Gateway)
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "e30.e30.", "Bearer"])
 def test_a_token_that_is_none_is_a_401_that_says_so(served: Gateway, token: str) -> None:
-    reply = Client(served.url, token).modern("ping")
+    reply = Client(served.url, token).modern("server/discover")
     assert reply.status_code == 401
     assert _error(reply)["code"] == 401
 
@@ -295,10 +295,10 @@ def test_two_tokens_in_one_request_are_refused(served: Gateway, client: Client) 
 
 def test_a_routing_header_that_comes_twice_is_a_mismatch(served: Gateway) -> None:
     meta = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
-    body = json.dumps(_message(params={"_meta": meta})).encode()
+    body = json.dumps(_message("server/discover", params={"_meta": meta})).encode()
     request = (
         b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        + b"Authorization: Bearer %s\r\nMcp-Method: ping\r\nMcp-Method: ping\r\n" % served.token().encode()
+        + b"Authorization: Bearer %s\r\nMcp-Method: server/discover\r\nMcp-Method: server/discover\r\n" % served.token().encode()
         + b"MCP-Protocol-Version: 2026-07-28\r\nContent-Length: %d\r\n\r\n" % len(body)
         + body
     )

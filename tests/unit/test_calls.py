@@ -1,0 +1,642 @@
+"""Requests for an entry: who owns it, what reaches the backend, and what a backend asks in between."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.calls import MAX_QUESTIONS, MAX_ROUNDS
+from gateway.models import BackendReply
+from gateway.protocol import clients
+
+from .fakes import (
+    AUTH,
+    HIDDEN_HOST,
+    LEGACY,
+    LISTINGS,
+    ROUTES,
+    Core,
+    FakeChannel,
+    inbound,
+    listing,
+    modern,
+    outcome_of,
+    refusal_of,
+    said,
+    tool,
+)
+
+ROLLBACK = {"name": "deploy__rollback", "arguments": {"service": "api"}}
+SEARCH = {"name": "logs__search", "arguments": {}}
+ASKING = {
+    "resultType": "input_required",
+    "inputRequests": {"q": {"method": "elicitation/create", "params": {"message": "Sure?", "requestedSchema": {}}}},
+    "requestState": "state-of-the-backend",
+}
+DONE = {"content": [{"type": "text", "text": "done"}]}
+CAN = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+YES = {"action": "accept", "content": {}}
+ERAS = ["modern", "legacy"]
+
+
+def core_with(route: str, *answers: Any) -> Core:
+    core = Core()
+    core.backends[route].answers = list(answers)
+    return core
+
+
+async def post(core: Core, era: str, method: str, params: dict[str, Any], **options: Any) -> Any:
+    return await (core.modern if era == "modern" else core.legacy)(method, params=params, **options)
+
+
+async def called(core: Core, params: dict[str, Any] = ROLLBACK, era: str = "modern", **options: Any) -> Any:
+    return said(await post(core, era, "tools/call", params, **options))
+
+
+# Names
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_tool_is_called_at_its_backend_under_its_own_name(era: str) -> None:
+    core = core_with("deploy", DONE)
+    message = await called(core, era=era)
+    assert message["result"]["content"] == DONE["content"]
+    (request,) = core.backends["deploy"].requests
+    assert (request.method, request.name, request.params["name"]) == ("tools/call", "rollback", "rollback")
+    assert core.backends["logs"].requests == []
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_prompt_is_got_under_its_own_name(era: str) -> None:
+    core = core_with("logs", {"messages": []})
+    await post(core, era, "prompts/get", {"name": "logs__plan", "arguments": {"a": "b"}})
+    (request,) = core.backends["logs"].requests
+    assert (request.method, request.name, request.params["name"]) == ("prompts/get", "plan", "plan")
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("name", ["deploy__nothing", "rollback", "deploy__debug_dump", "dark__matter", "\u0000", "é"])
+async def test_an_unknown_tool_is_invalid_params_at_200_and_says_where_to_look(era: str, name: str) -> None:
+    core = Core()
+    headers = {"mcp-name": name} if name.isascii() else {"mcp-name": "=?base64?w6k=?="}
+    answer = await post(core, era, "tools/call", {"name": name}, headers=headers)
+    error = said(answer)["error"]
+    assert (answer.status, error["code"]) == (200, -32602)
+    assert "tools/list" in error["message"]
+    assert outcome_of(core) == ("unknown_tool", 200, False)
+    assert core.requests == []
+
+
+@pytest.mark.parametrize("toolset", ["oncall", "plain"])
+@pytest.mark.parametrize("name", ["deploy__rollback", "rollback"])
+async def test_a_tool_outside_a_toolset_cannot_be_called_through_it(toolset: str, name: str) -> None:
+    core = Core()
+    message = await called(core, {"name": name, "arguments": {"service": "api"}}, toolset=toolset)
+    assert message["error"]["code"] == -32602
+    assert core.requests == []
+
+
+async def test_a_tool_of_a_toolset_with_plain_names_is_called_by_them() -> None:
+    core = core_with("logs", DONE)
+    await called(core, {"name": "search"}, toolset="plain")
+    assert core.backends["logs"].requests[0].params["name"] == "search"
+    assert core.audit.only.toolset == "plain"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/call", {}),
+        ("tools/call", {"name": ""}),
+        ("tools/call", {"name": "logs__search", "arguments": []}),
+        ("tools/call", {"name": "logs__search", "arguments": None}),
+        ("tools/call", {"name": "logs__search", "arguments": "{}"}),
+        ("prompts/get", {}),
+        ("prompts/get", {"name": "logs__plan", "arguments": 5}),
+        ("resources/read", {}),
+        ("resources/read", {"uri": ""}),
+        ("completion/complete", {}),
+        ("completion/complete", {"ref": "x"}),
+        ("completion/complete", {"ref": {"type": "ref/other"}}),
+        ("completion/complete", {"ref": {"type": "ref/prompt"}}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": 5}}),
+        ("completion/complete", {"ref": {"type": "ref/resource", "uri": 5}}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "logs__plan"}, "argument": []}),
+    ],
+)
+async def test_params_of_another_shape_are_invalid_params_and_go_nowhere(
+    era: str, method: str, params: dict[str, Any]
+) -> None:
+    core = Core()
+    headers = {"mcp-name": ""} if params.get("name") == "" or params.get("uri") == "" else None
+    answer = await post(core, era, method, params, headers=headers)
+    assert (answer.status, said(answer)["error"]["code"]) == (200, -32602)
+    assert core.requests == []
+
+
+async def test_what_may_not_be_used_is_a_403_that_names_every_scope() -> None:
+    core = Core()
+    answer = await core.modern("tools/call", params=ROLLBACK, token="bob")
+    assert answer.status == 403
+    header = dict(answer.headers)["www-authenticate"]
+    assert 'error="insufficient_scope"' in header
+    assert 'scope="deploy:admin deploy:write"' in header
+    assert "deploy:admin, deploy:write" in said(answer)["error"]["message"]
+    event = core.audit.only
+    assert (event.outcome, event.rule) == ("insufficient_scope", "routes.deploy.tools.rollback.scopes")
+
+
+HIDE = AUTH + "hide_unpermitted: true\n" + ROUTES
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/call", ROLLBACK),
+        ("prompts/get", {"name": "deploy__plan"}),
+        ("resources/read", {"uri": "deploy://state"}),
+        ("resources/read", {"uri": "deploy://service/api"}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "deploy__plan"}}),
+        ("completion/complete", {"ref": {"type": "ref/resource", "uri": "deploy://state"}}),
+        ("completion/complete", {"ref": {"type": "ref/resource", "uri": "deploy://service/{name}"}}),
+    ],
+)
+async def test_with_hide_unpermitted_what_may_not_be_used_is_like_what_is_not_there(
+    era: str, method: str, params: dict[str, Any]
+) -> None:
+    core = Core(text=HIDE)
+    answer = await post(core, era, method, params, token="eve")
+    assert answer.status == 200
+    assert said(answer)["error"]["code"] in (-32602, -32002)
+    assert b"deploy:" not in answer.body.replace(b"deploy://", b"")
+    assert core.audit.only.outcome == "unknown_tool"
+
+
+# What reaches the backend
+
+
+async def test_arguments_reach_the_backend_byte_for_byte() -> None:
+    core = Core()
+    text = b'{ "service" : "\\u00e9\\/", "n":1.50e+1 ,"big":123456789012345678901234567890, "z":null, "later":[ ] }'
+    ready = modern("tools/call", {"name": "deploy__rollback"})
+    body = (await ready.read()).replace(b'"name":', b'"arguments":' + text + b',"later":[1.0],"name":')
+    await core.pipeline.post(inbound(body, headers=ready.headers), FakeChannel())
+    (request,) = core.requests
+    assert bytes(request.params["arguments"]) == text
+    assert bytes(request.params["later"]) == b"[1.0]"
+    assert set(request.params) == {"name", "arguments", "later"}
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_of_meta_what_is_reserved_stays_here_and_the_rest_crosses(era: str) -> None:
+    core = Core()
+    meta = {
+        "progressToken": 5,
+        "a.example/k": {"n": 1},
+        "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+        "io.mcp-gateway/refusal": 1,
+        "io.modelcontextprotocol/related": 1,
+    }
+    options: dict[str, Any] = {"meta": meta} if era == "modern" else {}
+    params = SEARCH if era == "modern" else {**SEARCH, "_meta": meta}
+    await post(core, era, "tools/call", params, **options)
+    (request,) = core.requests
+    assert set(request.meta) == {"a.example/k", "traceparent"}
+    assert request.wants_progress is True
+    assert "_meta" not in request.params
+
+
+async def test_the_token_of_the_client_never_reaches_a_backend() -> None:
+    core = Core()
+    core.who["secret-token"] = core.who["ada"]
+    await called(core, token="secret-token")
+    assert "secret-token" not in repr(core.requests)
+    assert "secret-token" not in repr(core.audit.ends)
+
+
+async def test_the_limits_of_time_are_those_of_the_tool() -> None:
+    text = AUTH + ROUTES.replace("rollback: {", "rollback: {timeout: 7s, max_timeout: 9s, ")
+    core = Core(text=text)
+    await called(core)
+    assert (core.requests[0].timeout, core.requests[0].max_timeout) == (7.0, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("revision", "expected"),
+    [
+        ("2025-11-25", {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}),
+        ("2025-06-18", {"elicitation": {}, "sampling": {}, "roots": {}}),
+        ("2025-03-26", {"sampling": {}, "roots": {}}),
+    ],
+)
+async def test_a_legacy_clients_capabilities_are_carried_as_its_revision_knows_them(
+    revision: str, expected: Any
+) -> None:
+    core = Core()
+    await called(core, era="legacy", revision=revision, capabilities=CAN)
+    assert core.requests[0].capabilities == expected
+    assert core.requests[0].client_info == {"name": "c", "version": "1"}
+
+
+async def test_a_legacy_client_without_a_stream_is_announced_as_one_that_cannot_be_asked() -> None:
+    core = Core()
+    await called(core, era="legacy", capabilities=CAN, channel=FakeChannel(can_ask=False))
+    assert core.requests[0].capabilities == {}
+
+
+async def test_a_modern_clients_capabilities_are_carried_whole() -> None:
+    core = Core()
+    await called(core, capabilities={**CAN, "later": {"x": 1}})
+    assert core.requests[0].capabilities == {**CAN, "later": {"x": 1}}
+
+
+async def test_a_log_level_there_is_none_of_is_refused_before_anything_is_sent() -> None:
+    core = Core()
+    message = await called(core, meta={clients.LOG_LEVEL: "loud"})
+    assert message["error"]["code"] == -32602
+    assert core.requests == []
+    assert core.audit.intents == []
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"), [(None, []), ("warning", ["warning", "error"]), ("debug", ["debug", "warning", "error"])]
+)
+async def test_a_modern_request_hears_the_messages_it_asked_for(level: str | None, heard: list[str]) -> None:
+    core = Core()
+    core.backends["logs"].notes = [("notifications/message", {"level": one}) for one in ("debug", "warning", "error")]
+    channel = FakeChannel()
+    await called(core, SEARCH, meta={clients.LOG_LEVEL: level} if level else {}, channel=channel)
+    assert [params["level"] for _, params in channel.notes] == heard
+
+
+@pytest.mark.parametrize("token", ["mine", 7, 0, None])
+async def test_progress_comes_under_the_clients_own_token_or_not_at_all(token: Any) -> None:
+    core = Core()
+    core.backends["logs"].notes = [("notifications/progress", {"progressToken": "ours", "progress": 1})]
+    channel = FakeChannel()
+    await called(core, SEARCH, meta={} if token is None else {"progressToken": token}, channel=channel)
+    expected = [] if token is None else [("notifications/progress", {"progressToken": token, "progress": 1})]
+    assert channel.notes == expected
+
+
+# Mirrored arguments
+
+MIRRORED = {
+    "type": "object",
+    "properties": {"region": {"type": "string", "x-mcp-header": "Region"}, "n": {"type": "integer"}},
+}
+
+
+def mirroring() -> Core:
+    return Core([listing("logs", tool("search", MIRRORED))])
+
+
+async def test_a_mirrored_argument_is_checked_and_built_anew_for_the_backend() -> None:
+    core = mirroring()
+    params = {"name": "logs__search", "arguments": {"region": "eu"}}
+    await called(core, params, headers={"mcp-param-region": "eu"})
+    assert core.requests[0].headers == {"Mcp-Param-Region": "eu"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "headers"),
+    [
+        ({"region": "s3cr3t"}, {}),
+        ({"region": "s3cr3t"}, {"mcp-param-region": "oth3r"}),
+        ({}, {"mcp-param-region": "oth3r"}),
+        ({"region": None}, {"mcp-param-region": "oth3r"}),
+        ({"region": "s3cr3t"}, {"mcp-param-region": "=?base64?!oth3r?="}),
+    ],
+)
+async def test_a_header_that_does_not_mirror_its_argument_is_a_400_without_either_value(
+    arguments: dict[str, Any], headers: dict[str, str]
+) -> None:
+    core = mirroring()
+    answer = await core.modern("tools/call", params={"name": "logs__search", "arguments": arguments}, headers=headers)
+    assert (answer.status, said(answer)["error"]["code"]) == (400, -32020)
+    assert b"s3cr3t" not in answer.body
+    assert b"oth3r" not in answer.body
+    assert core.requests == []
+
+
+async def test_a_legacy_client_mirrors_nothing_and_the_backend_gets_its_headers() -> None:
+    core = mirroring()
+    await called(core, {"name": "logs__search", "arguments": {"region": "eu"}}, era="legacy")
+    assert core.requests[0].headers == {"Mcp-Param-Region": "eu"}
+
+
+# Resources
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("uri", ["deploy://state", "deploy://service/api"])
+async def test_a_resource_is_read_at_its_owner_by_uri_or_template(era: str, uri: str) -> None:
+    core = core_with("deploy", {"contents": []})
+    await post(core, era, "resources/read", {"uri": uri})
+    (request,) = core.backends["deploy"].requests
+    assert request.name == uri
+    assert msgspec.json.decode(msgspec.json.encode(request.params["uri"])) == uri
+    assert request.idempotent is True
+
+
+@pytest.mark.parametrize(("era", "code"), [("modern", -32602), ("legacy", -32002)])
+async def test_a_uri_that_nobody_owns_is_unknown_in_the_words_of_the_era(era: str, code: int) -> None:
+    core = Core()
+    answer = await post(core, era, "resources/read", {"uri": "x://1"})
+    error = said(answer)["error"]
+    assert (answer.status, error["code"], error["data"]["uri"]) == (200, code, "x://1")
+    assert core.requests == []
+
+
+async def test_a_uri_that_a_backend_named_in_a_result_is_read_there_by_who_was_told() -> None:
+    link = {"content": [{"type": "resource_link", "uri": "x://seen", "name": "n"}]}
+    core = core_with("logs", link, {"contents": []})
+    await called(core, SEARCH, token="bob")
+    stranger = await core.modern("resources/read", params={"uri": "x://seen"}, token="eve")
+    assert said(stranger)["error"]["code"] == -32602
+    told = await core.modern("resources/read", params={"uri": "x://seen"}, token="bob")
+    assert "result" in said(told)
+    assert [request.method for request in core.requests] == ["tools/call", "resources/read"]
+
+
+async def test_a_seen_uri_is_counted_under_one_name_whatever_it_is() -> None:
+    link = {"content": [{"type": "resource_link", "uri": "x://seen", "name": "n"}]}
+    core = core_with("logs", link, {"contents": []})
+    await called(core, SEARCH)
+    await core.modern("resources/read", params={"uri": "x://seen"})
+    assert [tool_name for _, _, tool_name, _, _ in core.meter.requests] == ["logs__search", "(unlisted resource)"]
+    assert core.audit.ends[-1].backend_tool == "x://seen"
+
+
+async def test_a_seen_uri_is_read_through_a_toolset_only_if_its_route_is_in_it() -> None:
+    link = {"content": [{"type": "resource_link", "uri": "x://seen", "name": "n"}]}
+    core = core_with("deploy", link, {"contents": []})
+    await called(core)
+    inside = await core.modern("resources/read", params={"uri": "x://seen"}, toolset="oncall")
+    outside = await core.modern("resources/read", params={"uri": "x://seen"}, toolset="plain")
+    assert "result" in said(inside)
+    assert said(outside)["error"]["code"] == -32602
+
+
+SECRET = AUTH + ROUTES.replace(
+    "    tools:\n",
+    '    resources: {"deploy://secret/*": {scopes: [deploy:write]}, "deploy://no": {hidden: true}}\n    tools:\n',
+)
+
+
+@pytest.mark.parametrize(
+    ("uri", "status"), [("deploy://secret/a", 403), ("deploy://no", 200), ("deploy://other/x", 200)]
+)
+async def test_rules_hold_for_the_uri_that_is_read_and_not_for_the_template(uri: str, status: int) -> None:
+    offered = listing("deploy", tool("status"), templates=({"uriTemplate": "deploy://{+rest}", "name": "all"},))
+    core = Core([offered], text=SECRET)
+    answer = await core.modern("resources/read", params={"uri": uri}, token="bob")
+    assert answer.status == status
+    assert (len(core.requests) == 1) is (uri == "deploy://other/x")
+
+
+# Completion
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_completion_of_a_prompt_goes_to_its_owner_under_its_own_name(era: str) -> None:
+    core = core_with("logs", {"completion": {"values": []}})
+    params = {
+        "ref": {"type": "ref/prompt", "name": "logs__plan", "title": "t"},
+        "argument": {"name": "a", "value": "v"},
+        "context": {"arguments": {"b": "c"}},
+    }
+    await post(core, era, "completion/complete", params)
+    (request,) = core.backends["logs"].requests
+    assert request.params["ref"] == {"type": "ref/prompt", "name": "plan", "title": "t"}
+    assert json.loads(msgspec.json.encode(request.params["context"])) == params["context"]
+    assert request.name is None
+
+
+@pytest.mark.parametrize("uri", ["deploy://service/{name}", "deploy://state", "deploy://service/api"])
+async def test_a_completion_of_a_resource_goes_to_its_owner_unchanged(uri: str) -> None:
+    core = core_with("deploy", {"completion": {"values": []}})
+    ref = {"type": "ref/resource", "uri": uri}
+    await core.modern("completion/complete", params={"ref": ref, "argument": {"name": "name", "value": ""}})
+    (request,) = core.backends["deploy"].requests
+    assert json.loads(msgspec.json.encode(request.params["ref"])) == ref
+
+
+async def test_a_completion_needs_the_scopes_of_what_it_completes() -> None:
+    core = Core()
+    ref = {"type": "ref/prompt", "name": "deploy__plan"}
+    assert (await core.modern("completion/complete", params={"ref": ref}, token="eve")).status == 403
+    assert core.requests == []
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ({"content": []}, "ok"),
+        ({"content": [], "isError": False}, "ok"),
+        ({"content": [], "isError": True}, "tool_error"),
+        ({"content": [], "isError": msgspec.Raw(b"true")}, "tool_error"),
+        (BackendReply(None, {"code": -32000, "message": "no"}, 0.1), "backend_error"),
+        (ASKING, "ok"),
+    ],
+)
+async def test_the_outcome_tells_errors_of_tools_and_backends_from_success(answer: Any, outcome: str) -> None:
+    core = core_with("deploy", answer)
+    await called(core, capabilities=CAN)
+    assert outcome_of(core) == (outcome, 200, True)
+
+
+async def test_an_error_of_a_backend_reaches_the_client_whole() -> None:
+    error = {"code": -32099, "message": "no", "data": {"a": None}}
+    core = core_with("deploy", BackendReply(None, error, 0.1))
+    assert (await called(core))["error"] == error
+
+
+# What a backend asks of a modern client
+
+
+def sealed_of(message: Any) -> str:
+    assert message["result"]["resultType"] == "input_required"
+    state: str = message["result"]["requestState"]
+    return state
+
+
+async def asked_first(core: Core, **options: Any) -> str:
+    return sealed_of(await called(core, capabilities=CAN, **options))
+
+
+async def test_the_state_of_a_backend_crosses_sealed_and_comes_back_to_it() -> None:
+    core = core_with("deploy", ASKING, DONE)
+    message = await called(core, capabilities=CAN)
+    assert message["result"]["inputRequests"] == ASKING["inputRequests"]
+    state = sealed_of(message)
+    assert "state-of-the-backend" not in state
+    retry = {**ROLLBACK, "requestState": state, "inputResponses": {"q": YES}}
+    assert (await called(core, retry, number=2))["result"]["content"] == DONE["content"]
+    second = core.backends["deploy"].requests[1]
+    assert (second.state, second.answers) == ("state-of-the-backend", {"q": YES})
+    assert set(second.params) == {"name", "arguments"}
+
+
+async def test_a_question_without_a_state_is_passed_on_without_one() -> None:
+    core = core_with("deploy", {key: value for key, value in ASKING.items() if key != "requestState"})
+    assert "requestState" not in (await called(core, capabilities=CAN))["result"]
+
+
+@pytest.mark.parametrize(
+    ("change", "token"),
+    [
+        ({}, "bob-as-ada"),
+        ({"arguments": {"service": "other"}}, "ada"),
+        ({"name": "deploy__status"}, "ada"),
+        ({"name": "logs__search"}, "ada"),
+        ({"requestState": "state-of-the-backend"}, "ada"),
+        ({"requestState": ""}, "ada"),
+        ({"requestState": 5}, "ada"),
+        ({"requestState": {"a": 1}}, "ada"),
+    ],
+)
+async def test_a_state_of_another_principal_tool_or_argument_is_refused_and_nothing_is_sent(
+    change: dict[str, Any], token: str
+) -> None:
+    core = core_with("deploy", ASKING)
+    core.who["bob-as-ada"] = type(core.who["ada"])("https://idp.example.com", "bob", scopes=core.who["ada"].scopes)
+    retry = {**ROLLBACK, "requestState": await asked_first(core), "inputResponses": {"q": YES}, **change}
+    answer = await core.modern("tools/call", params=retry, token=token)
+    assert (answer.status, said(answer)["error"]["code"]) == (200, -32602)
+    assert len(core.requests) == 1
+    assert len(core.audit.intents) == 1
+
+
+async def test_a_tampered_or_expired_state_is_refused_and_nothing_is_sent() -> None:
+    core = core_with("deploy", ASKING)
+    state = await asked_first(core)
+    for forged in (state[:-2] + "AA", state[1:], state + "="):
+        assert (await called(core, {**ROLLBACK, "requestState": forged}))["error"]["code"] == -32602
+    core.clock.now += 3600
+    assert (await called(core, {**ROLLBACK, "requestState": state}))["error"]["code"] == -32602
+    assert len(core.requests) == 1
+
+
+@pytest.mark.parametrize("answers", [5, "q", [], [1], True])
+async def test_answers_that_are_no_object_are_refused_and_nothing_is_sent(answers: Any) -> None:
+    core = core_with("deploy", ASKING, DONE)
+    retry = {**ROLLBACK, "requestState": await asked_first(core), "inputResponses": answers}
+    assert (await called(core, retry))["error"]["code"] == -32602
+    assert len(core.requests) == 1
+
+
+# What a backend asks of a legacy client
+
+
+def asking(*methods: str, **more: Any) -> dict[str, Any]:
+    requests = {f"q{index}": {"method": method, "params": {}} for index, method in enumerate(methods)}
+    return {"resultType": "input_required", "inputRequests": requests, **more}
+
+
+async def test_a_legacy_client_is_asked_and_its_answer_brought_with_the_state() -> None:
+    core = core_with("deploy", ASKING, DONE)
+    channel = FakeChannel(elicitation_create=YES)
+    message = await called(core, era="legacy", capabilities=CAN, channel=channel)
+    assert message["result"] == DONE
+    assert channel.asked == [("elicitation/create", {"message": "Sure?", "requestedSchema": {}})]
+    first, second = core.requests
+    assert (first.answers, first.state) == (None, None)
+    assert (second.answers, second.state) == ({"q": YES}, "state-of-the-backend")
+    assert second.params == first.params
+    assert outcome_of(core) == ("ok", 200, True)
+    assert len(core.audit.intents) == 1
+
+
+async def test_results_of_bytes_are_read_for_their_questions() -> None:
+    raw = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in ASKING.items()}
+    core = core_with("deploy", raw, DONE)
+    channel = FakeChannel(elicitation_create=YES)
+    await called(core, era="legacy", capabilities=CAN, channel=channel)
+    assert core.requests[1].state == "state-of-the-backend"
+
+
+async def test_all_questions_of_a_round_are_asked() -> None:
+    core = core_with("deploy", asking("elicitation/create", "sampling/createMessage", "roots/list"), DONE)
+    channel = FakeChannel(elicitation_create=YES, sampling_createMessage={"s": 1}, roots_list={"roots": []})
+    await called(core, era="legacy", capabilities=CAN, channel=channel)
+    assert core.requests[1].answers == {"q0": YES, "q1": {"s": 1}, "q2": {"roots": []}}
+
+
+async def test_a_backend_that_asks_for_ever_is_stopped() -> None:
+    core = core_with("deploy", ASKING)
+    channel = FakeChannel(elicitation_create=YES)
+    answer = await core.legacy("tools/call", params=ROLLBACK, capabilities=CAN, channel=channel)
+    assert len(core.requests) == MAX_ROUNDS
+    refusal = refusal_of(answer)
+    assert (refusal["code"], refusal["dispatched"], refusal["retryable"]) == ("backend_unavailable", True, False)
+
+
+async def test_a_client_that_refuses_is_said_to_the_agent() -> None:
+    core = core_with("deploy", ASKING)
+    answer = await core.legacy("tools/call", params=ROLLBACK, capabilities=CAN, channel=FakeChannel())
+    refusal = refusal_of(answer)
+    assert answer.status == 200
+    assert (refusal["code"], refusal["dispatched"], refusal["retryable"]) == ("client_silent", True, False)
+    assert "client" in refusal["error"]
+    assert outcome_of(core) == ("client_silent", 200, True)
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        {"q": {"method": "tools/call", "params": {}}},
+        {"q": {"params": {}}},
+        {"q": 5},
+        {"q": {"method": "roots/list", "params": []}},
+        {f"q{number}": {"method": "roots/list"} for number in range(MAX_QUESTIONS + 1)},
+    ],
+)
+async def test_a_backend_may_not_ask_what_no_client_answers_nor_too_much(requests: Any) -> None:
+    core = core_with("deploy", {"resultType": "input_required", "inputRequests": requests})
+    channel = FakeChannel(roots_list={"roots": []})
+    answer = await core.legacy("tools/call", params=ROLLBACK, capabilities=CAN, channel=channel)
+    assert refusal_of(answer)["code"] == "backend_unavailable"
+    assert channel.asked == []
+
+
+async def test_a_legacy_client_is_not_asked_for_what_it_did_not_declare() -> None:
+    core = core_with("deploy", asking("sampling/createMessage"), DONE)
+    channel = FakeChannel(sampling_createMessage={"s": 1})
+    await core.legacy("tools/call", params=ROLLBACK, capabilities={"elicitation": {}}, channel=channel)
+    assert channel.asked == []
+
+
+async def test_a_missing_capability_is_read_by_a_legacy_agent_and_told_to_a_modern_client() -> None:
+    error = {"code": -32021, "message": "needs sampling", "data": {"requiredCapabilities": {"sampling": {}}}}
+    core = core_with("deploy", BackendReply(None, error, 0.1))
+    legacy = (await called(core, era="legacy"))["result"]
+    assert legacy["isError"] is True
+    assert "needs sampling" in legacy["content"][0]["text"]
+    assert (await called(core))["error"] == error
+    answer = await core.legacy("prompts/get", params={"name": "deploy__plan"})
+    assert said(answer)["error"]["code"] == -32021
+
+
+async def test_only_a_legacy_request_begins_in_its_session() -> None:
+    core = Core()
+    session, channel = core.session(revision=LEGACY), FakeChannel()
+    await called(core, SEARCH, era="legacy", session=session, channel=channel, number="r")
+    await called(core, SEARCH, channel=channel)
+    assert channel.begun == [(session, "r")]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_nothing_that_is_said_names_where_a_backend_is(era: str) -> None:
+    core = Core(LISTINGS)
+    for method, params in [("tools/list", {}), ("tools/call", ROLLBACK), ("tools/call", {"name": "nothing"})]:
+        answer = await post(core, era, method, params)
+        assert HIDDEN_HOST.encode() not in answer.body

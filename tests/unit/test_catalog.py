@@ -1,0 +1,390 @@
+"""The catalogue shows what may be called, calls what it shows, and keeps its order and its names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import catalog
+from gateway.errors import InsufficientScope, UnknownTool
+from gateway.models import Entry, Kind, Listing, Principal
+from gateway.policy.authorize import authorize
+
+from .fakes import AUTH, LISTINGS, PEOPLE, ROUTES, call, listing, person, routes, tool
+
+ADA, BOB, EVE = PEOPLE["ada"], PEOPLE["bob"], PEOPLE["eve"]
+
+
+def built(*listings: Listing, text: str = ROUTES) -> catalog.Catalog:
+    return catalog.build(routes(AUTH + text), {one.route: one for one in listings or LISTINGS})
+
+
+def names(of: catalog.Catalog, who: Principal = ADA, toolset: str | None = None, kind: Kind = "tool") -> list[str]:
+    return [entry.name for entry in of.visible(toolset, who, kind)]
+
+
+def one_route(*tools: Any, extra: str = "scopes: []", **more: Any) -> catalog.Catalog:
+    text = f"routes:\n  - name: one\n    backend: {{url: 'http://x.example/mcp'}}\n    {extra}\n"
+    return built(listing("one", *tools, **more), text=text)
+
+
+async def allowed(who: Principal, entry: Entry) -> bool:
+    try:
+        await authorize(call(principal=who, entry=entry))
+    except (InsufficientScope, UnknownTool):
+        return False
+    return True
+
+
+# Who sees what
+
+
+@pytest.mark.parametrize(
+    ("who", "tools"),
+    [
+        (ADA, ["deploy__status", "deploy__rollback", "logs__search"]),
+        (BOB, ["deploy__status", "logs__search"]),
+        (EVE, ["logs__search"]),
+    ],
+)
+def test_everybody_sees_what_their_scopes_allow(who: Principal, tools: list[str]) -> None:
+    assert names(built(), who) == tools
+
+
+SCOPES = ["a", "b", "c", "d"]
+scope_sets = st.frozensets(st.sampled_from(SCOPES))
+rules = st.none() | scope_sets
+
+
+@given(st.lists(st.tuples(rules, st.booleans()), min_size=1, max_size=6), rules, scope_sets)
+async def test_the_list_is_exactly_what_may_be_called(
+    tools: list[tuple[frozenset[str] | None, bool]], of_route: frozenset[str] | None, held: frozenset[str]
+) -> None:
+    lines = ["routes:", "  - name: one", "    backend: {url: 'http://x.example/mcp'}"]
+    if of_route is not None:
+        lines.append(f"    scopes: {json.dumps(sorted(of_route))}")
+    lines.append("    tools:")
+    for number, (needed, hidden) in enumerate(tools):
+        scopes = "" if needed is None else f"scopes: {json.dumps(sorted(needed))}, "
+        lines.append(f"      t{number}: {{{scopes}hidden: {str(hidden).lower()}}}")
+    who = person("ada", *held)
+    made = built(listing("one", *(tool(f"t{number}") for number in range(len(tools)))), text="\n".join(lines))
+    expected = [
+        f"one__t{number}"
+        for number, (needed, hidden) in enumerate(tools)
+        if not hidden and (wanted := of_route if needed is None else needed) is not None and wanted <= held
+    ]
+    assert names(made, who) == expected
+    assert [json.loads(text)["name"] for text in made.rendered(None, who)] == expected
+    for number in range(len(tools)):
+        entry = made.find(None, f"one__t{number}")
+        assert (entry is not None and await allowed(who, entry)) is (f"one__t{number}" in expected)
+
+
+def test_what_no_rule_names_is_neither_listed_nor_found() -> None:
+    made = built()
+    assert made.find(None, "dark__matter") is None
+    assert made.find(None, "dark__plan", "prompt") is None
+    assert made.owner(None, "dark://one") is None
+
+
+def test_what_is_hidden_is_not_there_whatever_the_scopes() -> None:
+    assert built().find(None, "deploy__debug_dump") is None
+
+
+def test_a_list_that_was_rendered_for_one_is_not_served_to_another() -> None:
+    made = built()
+    assert len(made.rendered(None, ADA)) == 3
+    assert len(made.rendered(None, EVE)) == 1
+    assert len(made.rendered("oncall", ADA)) == 2
+    assert len(made.rendered(None, ADA, "prompt")) == 2
+    assert len(made.rendered(None, ADA)) == 3
+
+
+def test_remembered_lists_are_bounded_and_stay_right() -> None:
+    made = built()
+    for number in range(1000):
+        assert len(made.rendered(None, person("x", "deploy:read", f"s{number}"))) == 2
+    assert len(made.rendered(None, EVE)) == 1
+
+
+# Order, names, definitions
+
+
+def test_the_order_is_that_of_the_routes_and_then_of_each_backend() -> None:
+    parts = {"deploy": listing("deploy", tool("z"), tool("a")), "logs": listing("logs", tool("m"), tool("b"))}
+    expected = ["deploy__z", "deploy__a", "logs__m", "logs__b"]
+    assert names(built(parts["deploy"], parts["logs"])) == expected
+    assert names(built(parts["logs"], parts["deploy"])) == expected
+
+
+def test_a_definition_is_the_backends_but_for_the_name() -> None:
+    definition = tool(
+        "status",
+        {"type": "object", "$defs": {"x": {"$anchor": "y"}}, "if": {}, "then": {"$ref": "#y"}},
+        title=None,
+        icons=[{"src": "x"}],
+        later={"n": 1.5, "big": 10**30},
+        _meta={"ui": {"resourceUri": "ui://x"}},
+    )
+    entry = built(listing("deploy", definition)).find(None, "deploy__status")
+    assert entry is not None
+    assert json.loads(entry.rendered) == {**definition, "name": "deploy__status"}
+    assert list(json.loads(entry.rendered)) == list(definition)
+    assert json.loads(entry.input_schema) == definition["inputSchema"]
+
+
+def test_a_long_public_name_is_shortened_and_leads_to_the_tool() -> None:
+    made = one_route(tool("x" * 128))
+    (name,) = names(made)
+    assert len(name) == 64
+    entry = made.find(None, name)
+    assert entry is not None
+    assert entry.backend_name == "x" * 128
+    assert names(one_route(tool("x" * 128))) == [name]
+
+
+def test_a_route_may_have_its_own_prefix_or_none() -> None:
+    assert names(one_route(tool("a"), extra="scopes: []\n    prefix: ''")) == ["a"]
+    assert names(one_route(tool("a"), extra="scopes: []\n    prefix: my-")) == ["my-a"]
+
+
+def test_the_first_route_keeps_a_name_that_two_would_give() -> None:
+    text = """
+routes:
+  - {name: one, prefix: a, backend: {url: "http://x.example/mcp"}, scopes: []}
+  - {name: two, prefix: b, backend: {url: "http://x.example/mcp"}, scopes: []}
+"""
+    made = built(
+        listing("one", resources=({"uri": "x://1", "name": "n"},)),
+        listing("two", tool("c"), resources=({"uri": "x://1", "name": "m"}, {"uri": "x://2", "name": "m"})),
+        text=text,
+    )
+    owner = made.owner(None, "x://1")
+    assert owner is not None
+    assert owner.route == "one"
+    assert names(made, kind="resource") == ["x://1", "x://2"]
+    (omission,) = made.omissions
+    assert (omission.route, omission.name) == ("two", "x://1")
+    assert "one" in omission.reason
+
+
+@given(st.lists(st.tuples(st.sampled_from(["deploy", "logs"]), st.sampled_from("abcde")), max_size=12))
+def test_merged_names_are_unique_and_each_leads_to_its_own_backend(offered: list[tuple[str, str]]) -> None:
+    parts = [listing(route, *(tool(name) for r, name in offered if r == route)) for route in ("deploy", "logs")]
+    made = built(*parts)
+    found = names(made)
+    assert len(found) == len(set(found))
+    assert set(found) == {f"{route}__{name}" for route, name in offered}
+    for name in found:
+        entry = made.find(None, name)
+        assert entry is not None
+        assert f"{entry.route}__{entry.backend_name}" == name
+
+
+# What is left out
+
+
+@pytest.mark.parametrize(
+    ("definition", "reason"),
+    [
+        ({"inputSchema": {}}, "no name"),
+        ({"name": 5, "inputSchema": {}}, "no name"),
+        ({"name": "", "inputSchema": {}}, "no name"),
+        ({"name": "a b", "inputSchema": {}}, "A-Z"),
+        ({"name": "x" * 129, "inputSchema": {}}, "A-Z"),
+        ({"name": "a"}, "input schema"),
+        ({"name": "a", "inputSchema": None}, "input schema"),
+        ({"name": "a", "inputSchema": True}, "input schema"),
+        (tool("a", description="x" * 200_001), "bytes"),
+    ],
+)
+def test_a_tool_that_no_client_could_use_is_left_out_with_a_reason(definition: Any, reason: str) -> None:
+    made = one_route(definition, tool("good"))
+    assert names(made) == ["one__good"]
+    (omission,) = made.omissions
+    assert omission.route == "one"
+    assert reason in omission.reason
+
+
+def test_a_second_tool_of_a_name_is_left_out() -> None:
+    made = one_route(tool("a", title="first"), tool("a", title="second"))
+    (text,) = made.rendered(None, ADA)
+    assert json.loads(text)["title"] == "first"
+    assert made.omissions[0].name == "a"
+
+
+BAD_HEADER = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "not a token"}}}
+GOOD_HEADER = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "Region"}}}
+
+
+def test_an_invalid_header_annotation_leaves_a_tool_of_an_http_backend_out() -> None:
+    made = one_route(tool("a", BAD_HEADER), tool("b", GOOD_HEADER))
+    assert names(made) == ["one__b"]
+    entry = made.find(None, "one__b")
+    assert entry is not None
+    assert entry.param_headers == {("a",): "Region"}
+
+
+def test_an_invalid_header_annotation_of_a_stdio_backend_does_not_reach_clients_that_would_drop_the_tool() -> None:
+    (text,) = one_route(tool("a", BAD_HEADER), over_http=False).rendered(None, ADA)
+    assert b"x-mcp-header" not in text
+
+
+def test_a_route_that_was_never_listed_is_absent() -> None:
+    made = built(LISTINGS[1])
+    assert names(made) == ["logs__search"]
+    assert list(made.routes(None)) == ["logs"]
+
+
+def test_a_catalogue_of_nothing_has_empty_lists_and_tools() -> None:
+    made = catalog.build(routes(AUTH + ROUTES), {})
+    assert names(made) == []
+    assert made.capabilities(None) == {"tools": {}}
+    assert names(made, toolset="plain") == []
+
+
+# Toolsets
+
+
+def test_a_toolset_has_what_its_patterns_name_and_nothing_else_can_be_called_through_it() -> None:
+    made = built()
+    assert names(made, ADA, "oncall") == ["deploy__status", "logs__search"]
+    assert made.find("oncall", "deploy__rollback") is None
+    assert made.find("plain", "deploy__status") is None
+    assert made.find("plain", "status") is None
+
+
+def test_plain_names_are_those_of_the_backend() -> None:
+    made = built()
+    assert names(made, ADA, "plain") == ["search"]
+    assert names(made, ADA, "plain", "prompt") == ["plan"]
+    assert made.find("plain", "logs__search") is None
+
+
+def test_prompts_and_resources_of_a_toolset_are_those_of_its_routes() -> None:
+    made = built()
+    assert names(made, ADA, "oncall", "prompt") == ["deploy__plan", "logs__plan"]
+    assert made.owner("plain", "deploy://state") is None
+    assert made.owner("plain", "deploy://service/x") is None
+    assert made.owner("plain", "logs://today") is not None
+
+
+def test_patterns_hold_in_a_toolset_of_plain_names_too() -> None:
+    text = """
+routes:
+  - {name: logs, backend: {url: "http://x.example/mcp"}, scopes: []}
+toolsets:
+  reading: {routes: [logs], tools: ["logs__get_*"], names: plain}
+"""
+    made = built(listing("logs", tool("get_line"), tool("delete_all")), text=text)
+    assert names(made, ADA, "reading") == ["get_line"]
+    assert made.find("reading", "delete_all") is None
+
+
+def test_scopes_are_the_same_through_every_toolset() -> None:
+    assert names(built(), EVE, "oncall") == ["logs__search"]
+
+
+def test_a_toolset_that_is_not_configured_is_not_there() -> None:
+    made = built()
+    assert [made.has(name) for name in (None, "oncall", "plain", "other", "")] == [True, True, True, False, False]
+
+
+def test_a_toolset_reaches_its_routes_alone() -> None:
+    made = built()
+    assert [made.reaches("plain", route) for route in ("logs", "deploy", "nowhere")] == [True, False, False]
+
+
+def test_capabilities_are_the_union_over_the_routes_of_a_toolset() -> None:
+    made = built(
+        listing("deploy", capabilities={"prompts": {"listChanged": True}, "resources": {"subscribe": True}}),
+        listing("logs", capabilities={"resources": {}, "completions": {}, "x": {}, "logging": None}),
+    )
+    assert made.capabilities(None) == {
+        "tools": {},
+        "prompts": {},
+        "resources": {"subscribe": True},
+        "completions": {},
+    }
+    assert made.capabilities("plain") == {"tools": {}, "resources": {}, "completions": {}}
+
+
+# Resources
+
+
+@pytest.mark.parametrize(
+    ("uri", "owner"),
+    [
+        ("deploy://state", ("resource", "deploy://state")),
+        ("deploy://service/api", ("template", "deploy://service/{name}")),
+        ("deploy://service/a/b", None),
+        ("deploy://STATE", None),
+        ("other://x", None),
+        ("", None),
+    ],
+)
+def test_a_uri_belongs_to_the_resource_listed_under_it_or_to_a_template(
+    uri: str, owner: tuple[str, str] | None
+) -> None:
+    entry = built().owner(None, uri)
+    assert (None if entry is None else (entry.kind, entry.name)) == owner
+
+
+def test_a_listed_resource_goes_before_a_template_that_matches_it() -> None:
+    made = built(
+        listing(
+            "deploy",
+            resources=({"uri": "deploy://service/api", "name": "n"},),
+            templates=({"uriTemplate": "deploy://service/{name}", "name": "n"},),
+        )
+    )
+    entry = made.owner(None, "deploy://service/api")
+    assert entry is not None
+    assert entry.kind == "resource"
+
+
+def test_a_template_that_is_none_matches_nothing() -> None:
+    made = built(listing("logs", templates=({"uriTemplate": "logs://{", "name": "n"},)))
+    assert made.owner(None, "logs://{") is None
+
+
+# Idempotence
+
+
+@pytest.mark.parametrize(
+    ("annotations", "trusted", "idempotent"),
+    [
+        ({"readOnlyHint": True}, True, True),
+        ({"idempotentHint": True}, True, True),
+        ({"readOnlyHint": True}, False, False),
+        ({"readOnlyHint": "yes"}, True, False),
+        ({"destructiveHint": False}, True, False),
+        (None, True, False),
+        ("readOnlyHint", True, False),
+    ],
+)
+def test_a_tool_is_idempotent_by_an_annotation_that_the_operator_trusts(
+    annotations: Any, trusted: bool, idempotent: bool
+) -> None:
+    text = f"""
+routes:
+  - name: one
+    backend: {{url: "http://x.example/mcp", trust_annotations: {str(trusted).lower()}}}
+    scopes: []
+"""
+    entry = built(listing("one", tool("a", annotations=annotations)), text=text).find(None, "one__a")
+    assert entry is not None
+    assert entry.idempotent is idempotent
+
+
+def test_what_is_read_is_idempotent() -> None:
+    made = built()
+    prompt, resource = made.find(None, "logs__plan", "prompt"), made.find(None, "logs://today", "resource")
+    assert prompt is not None
+    assert resource is not None
+    assert (prompt.idempotent, resource.idempotent) == (True, True)

@@ -1,0 +1,176 @@
+"""The methods of both eras: what is answered here, what there is none of, and what lists say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mcp_types as types
+import pytest
+
+from gateway.methods import METHODS
+from gateway.protocol import revisions
+
+from .fakes import AUTH, LISTINGS, ROUTES, Core, FakeChannel, listing, outcome_of, said, tool
+
+LISTS = [
+    ("tools/list", "tools", ["deploy__status", "deploy__rollback", "logs__search"]),
+    ("prompts/list", "prompts", ["deploy__plan", "logs__plan"]),
+    ("resources/list", "resources", ["state", "today"]),
+    ("resources/templates/list", "resourceTemplates", ["service"]),
+]
+
+
+async def result(core: Core, method: str, era: str = "modern", **options: Any) -> Any:
+    answer = await (core.modern if era == "modern" else core.legacy)(method, **options)
+    assert answer.status == 200
+    return said(answer)["result"]
+
+
+async def error(core: Core, method: str, era: str = "modern", **options: Any) -> tuple[int, int]:
+    answer = await (core.modern if era == "modern" else core.legacy)(method, **options)
+    return answer.status, said(answer)["error"]["code"]
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize(("method", "member", "expected"), LISTS)
+async def test_lists_come_from_the_snapshot_and_ask_no_backend(
+    era: str, method: str, member: str, expected: list[str]
+) -> None:
+    core = Core()
+    got = await result(core, method, era)
+    assert [item["name"] for item in got[member]] == expected
+    assert core.requests == []
+    assert outcome_of(core) == ("ok", 200, False)
+
+
+async def test_a_modern_list_is_complete_and_private() -> None:
+    got = await result(Core(), "tools/list")
+    types.ListToolsResult.model_validate(got)
+    assert (got["resultType"], got["ttlMs"], got["cacheScope"]) == ("complete", 0, "private")
+    assert got["_meta"][revisions.SERVER_INFO]["name"] == "mcp-gateway"
+
+
+async def test_a_legacy_list_has_no_member_of_the_modern_era() -> None:
+    assert set(await result(Core(), "tools/list", "legacy")) == {"tools"}
+
+
+@pytest.mark.parametrize(("token", "count"), [("ada", 3), ("bob", 2), ("eve", 1)])
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_list_shows_its_caller_what_the_caller_may_call(era: str, token: str, count: int) -> None:
+    assert len((await result(Core(), "tools/list", era, token=token))["tools"]) == count
+
+
+@pytest.mark.parametrize("method", [row[0] for row in LISTS])
+async def test_a_list_says_which_routes_are_stale(method: str) -> None:
+    core = Core()
+    core.backends["logs"].up = False
+    assert (await result(core, method))["_meta"][revisions.STALE] == ["logs"]
+
+
+async def test_a_backend_outside_a_toolset_does_not_make_it_stale() -> None:
+    core = Core()
+    core.backends["deploy"].up = False
+    assert revisions.STALE not in (await result(core, "tools/list", toolset="plain"))["_meta"]
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("method", [row[0] for row in LISTS])
+async def test_a_cursor_is_refused_because_none_was_given_out(era: str, method: str) -> None:
+    assert await error(Core(), method, era, params={"cursor": ""}) == (200, -32602)
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_ping_is_answered_here(era: str) -> None:
+    core = Core()
+    got = await result(core, "ping", era)
+    assert set(got) == ({"resultType", "_meta"} if era == "modern" else set())
+    assert core.requests == []
+
+
+async def test_discovery_promises_what_some_backend_of_the_toolset_has() -> None:
+    core = Core([LISTINGS[0], listing("logs", tool("search"), capabilities={"tools": {}})])
+    whole, plain = [await result(core, "server/discover", toolset=toolset) for toolset in (None, "plain")]
+    types.DiscoverResult.model_validate(whole)
+    assert set(whole["capabilities"]) == {"tools", "prompts", "resources", "completions", "logging"}
+    assert set(plain["capabilities"]) == {"tools"}
+
+
+BEHIND_A_FEATURE = [
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "completion/complete",
+]
+
+
+@pytest.mark.parametrize(("era", "status"), [("modern", 404), ("legacy", 200)])
+@pytest.mark.parametrize("method", BEHIND_A_FEATURE)
+async def test_a_method_behind_a_feature_that_no_backend_has_is_unknown(method: str, era: str, status: int) -> None:
+    core = Core([listing("logs", tool("search"), capabilities={"tools": {}})])
+    params = {"name": "x", "uri": "x:1"}
+    assert await error(core, method, era, params=params) == (status, -32601)
+    assert outcome_of(core) == ("unknown_method", status, False)
+
+
+@pytest.mark.parametrize(
+    ("era", "status", "method"),
+    [
+        ("modern", 404, "tools/other"),
+        ("modern", 404, "initialize"),
+        ("modern", 404, "logging/setLevel"),
+        ("modern", 404, "session/end"),
+        ("modern", 404, "batch"),
+        ("modern", 404, "é"),
+        ("legacy", 200, "tools/other"),
+        ("legacy", 200, "server/discover"),
+        ("legacy", 200, "batch"),
+        ("legacy", 200, "TOOLS/LIST"),
+    ],
+)
+async def test_an_unknown_method_is_404_in_the_modern_era_and_200_in_a_session(
+    era: str, status: int, method: str
+) -> None:
+    core = Core()
+    assert await error(core, method, era) == (status, -32601)
+    assert outcome_of(core) == ("unknown_method", status, False)
+
+
+async def test_a_log_level_holds_for_the_session_that_set_it_and_no_other() -> None:
+    core = Core()
+    core.backends["logs"].notes = [("notifications/message", {"level": level}) for level in ("info", "error")]
+    loud, quiet = core.session(), core.session()
+    assert await result(core, "logging/setLevel", "legacy", session=quiet, params={"level": "error"}) == {}
+    heard = []
+    for session in (loud, quiet):
+        channel = FakeChannel()
+        params = {"name": "logs__search", "arguments": {}}
+        await core.legacy("tools/call", session=session, params=params, channel=channel)
+        heard.append([params["level"] for _, params in channel.notes])
+    assert heard == [["info", "error"], ["error"]]
+    assert [request.log_level for request in core.requests] == ["debug", "error"]
+
+
+@pytest.mark.parametrize("params", [{}, {"level": "loud"}, {"level": None}, {"level": ["error"]}])
+async def test_a_log_level_there_is_none_of_is_refused(params: dict[str, Any]) -> None:
+    core = Core()
+    assert await error(core, "logging/setLevel", "legacy", params=params) == (200, -32602)
+    assert core.sessions.levels == {}
+
+
+def test_both_eras_have_the_methods_of_their_specification_that_are_requests_of_a_client() -> None:
+    shared = {"ping", "tools/list", "tools/call", "prompts/list", "prompts/get", "completion/complete"}
+    shared |= {"resources/list", "resources/templates/list", "resources/read"}
+    by_era = {era: {method for e, method in METHODS if e == era} for era in ("modern", "legacy")}
+    assert by_era["modern"] >= shared | {"server/discover"}
+    assert by_era["legacy"] >= shared | {"logging/setLevel"}
+    assert "initialize" not in by_era["modern"]
+    assert "server/discover" not in by_era["legacy"]
+
+
+async def test_without_auth_everybody_may_what_is_public() -> None:
+    core = Core(text=ROUTES)
+    got = await result(core, "tools/list", token=None)
+    assert [item["name"] for item in got["tools"]] == ["logs__search"]
+    assert AUTH not in ROUTES
