@@ -31,10 +31,11 @@ from gateway.policy.authenticate import JwtAuthenticator
 from gateway.policy.authorize import authorize
 from gateway.policy.rate_limit import RateLimit
 from gateway.policy.validate import Validate
-from gateway.ports import Authenticate, LimitStore, Sessions
+from gateway.ports import NO_TRACING, Authenticate, LimitStore, Sessions
 from gateway.protocol.lifecycle import server_info
 from gateway.protocol.request_state import RequestStates
 from gateway.protocol.session import SessionSealer
+from gateway.replicas import Replicas
 from gateway.routes import Auth, Route, Routes
 from gateway.seen import SeenUris
 from gateway.settings import Settings
@@ -43,12 +44,17 @@ from gateway.stores.audit_sinks import open_sinks
 from gateway.stores.jwks import JwksStore
 from gateway.stores.limits_memory import MemoryLimits
 from gateway.stores.limits_redis import RedisLimits
+from gateway.stores.relay import MemoryRelay
+from gateway.stores.relay_redis import RedisRelay
 from gateway.stores.sessions import MemorySessions, RedisSessions
 from gateway.telemetry.metrics import CONTENT_TYPE, SHARED, Metrics
+from gateway.telemetry.tracing import open_tracer
 
 log = logging.getLogger(__name__)
 
 _SHARE_SECONDS = 1.0
+_TRACES_SECONDS = 3.0
+_LOOK_MILLISECONDS = 5000
 
 
 class Gateway:
@@ -66,6 +72,7 @@ class Gateway:
         self._version = version
         # Not resolved: a ConfigMap's file is a link, and what it leads to is replaced with its folder.
         self._folder = Path(settings.config).absolute().parent
+        self._content = _content(Path(settings.config))
         routes = load()
         keys = settings.key_ring or (os.urandom(32),)
         self.metrics = Metrics(version)
@@ -88,15 +95,24 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self.draining = False
         self.tried = asyncio.Event()
-        self._conversations = Conversations(os.urandom(6).hex())
+        self._relay: MemoryRelay | RedisRelay = (
+            MemoryRelay() if settings.redis_url is None else RedisRelay(settings.redis_url.get_secret_value(), keys)
+        )
+        self._conversations = Conversations(self._relay.here)
+        self._tracer = open_tracer(os.environ, version=version)
+        replicas = Replicas(
+            self._relay, self._conversations, self.hub, present=lambda: self.pipeline.rules, now=time.time
+        )
         policy = Policy(
             checks=(authorize, RateLimit(self._limits, self.metrics), Validate()),
             audit=self.audit,
             server_info=server_info(version),
             states=RequestStates(keys, time.time),
             sessions=self._sessions,
-            conversations=self._conversations,
+            conversations=replicas,
             hub=self.hub,
+            elsewhere=replicas,
+            tracer=self._tracer or NO_TRACING,
             seen=SeenUris(),
             present=lambda: self.pipeline.rules,
             now=time.time,
@@ -150,6 +166,7 @@ class Gateway:
             self.metrics.audit(sink.kind, "failed", 0)
         if isinstance(self._limits, RedisLimits):
             await self._limits.start()
+        await self._relay.start()
         await self._adopt(self.pipeline.rules.routes)
         self.spawn(self._first_attempts())
         self.spawn(self._watch())
@@ -169,6 +186,9 @@ class Gateway:
             await self._jwks.aclose()
         if isinstance(self._limits, RedisLimits):
             await self._limits.aclose()
+        await self._relay.aclose()
+        if self._tracer is not None:
+            await self._tracer.aclose(_TRACES_SECONDS)
         await self.audit.aclose()
 
     def drain(self) -> None:
@@ -212,11 +232,14 @@ class Gateway:
     async def _watch(self) -> None:
         """Reload when the file's content changes.
 
-        Its folder is watched: a ConfigMap is swapped by a link beside the file. Our own log may be in there too.
+        Its folder is watched: a ConfigMap is swapped by a link beside the file. Our own log may be in there too. Some
+        file systems tell nothing of changes, so every few seconds is a look without any.
         """
         path = Path(self._settings.config)
-        last = await asyncio.to_thread(_content, path)
-        async for _changes in watchfiles.awatch(self._folder, recursive=False):
+        last = self._content
+        async for _changes in watchfiles.awatch(
+            self._folder, recursive=False, rust_timeout=_LOOK_MILLISECONDS, yield_on_timeout=True
+        ):
             content = await asyncio.to_thread(_content, path)
             if content != last:
                 last = content

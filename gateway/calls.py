@@ -21,6 +21,7 @@ from gateway.models import BackendReply, BackendRequest, Call, Entry, JsonObject
 from gateway.policy.authorize import permits
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.inbound import crossing_meta
+from gateway.protocol.tracing import passed_on
 
 MAX_ROUNDS = 16
 """How often a backend may ask a legacy client within one call."""
@@ -115,11 +116,11 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     exchange.call = call
     for check in policy.checks:
         await check(call)
-    outgoing = _to_backend(exchange, policy, call)
+    outgoing, holder = _to_backend(exchange, policy, call)
     await policy.audit.intend(event)
     event.dispatched = True
     exchange.channel.dispatched()
-    reply = await _carried(exchange, policy, call, outgoing)
+    reply = await _carried(exchange, policy, call, outgoing, holder)
     event.backend_ms = reply.seconds * 1000
     event.outcome = _outcome(reply)
     if exchange.modern and exchange.request.method == "resources/read" and reply.result is not None:
@@ -127,9 +128,18 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     return answers.backend_answer(exchange.request, reply, policy.server_info)
 
 
-async def _carried(exchange: Exchange, policy: Policy, call: Call, outgoing: BackendRequest) -> BackendReply:
-    """The backend's answer; what it asks in between goes sealed to a modern client and is put to a legacy one."""
-    backend = exchange.rules.backends[call.entry.route]
+async def _carried(
+    exchange: Exchange, policy: Policy, call: Call, outgoing: BackendRequest, holder: str
+) -> BackendReply:
+    """The backend's answer; what it asks in between goes sealed to a modern client and is put to a legacy one.
+
+    ``holder`` is the process that holds the call, where it was parked.
+    """
+    route = call.entry.route
+    backend = exchange.rules.backends[route]
+    if holder not in ("", policy.elsewhere.here) and backend.keeps_state:
+        reply = await policy.elsewhere.resume(holder, route, outgoing)
+        return _resealed(policy, call, reply, holder)
     for _ in range(MAX_ROUNDS):
         reply = await backend.request(outgoing, exchange.channel.notify)
         if reply.result is None:
@@ -138,7 +148,7 @@ async def _carried(exchange: Exchange, policy: Policy, call: Call, outgoing: Bac
             policy.seen.note(call.principal, call.entry.route, reply.result)
             return reply
         if exchange.modern:
-            return _sealed(policy, call, reply)
+            return _sealed(policy, call, reply, policy.elsewhere.here)
         outgoing = await _asked(exchange, call, outgoing, reply.result)
     raise BackendUnavailable(
         f"The {call.entry.route} backend asked more than {MAX_ROUNDS} times within one call.",
@@ -152,11 +162,18 @@ def _asks(result: JsonObject) -> bool:
     return kind is not None and kind != _COMPLETE and bool(_plain(kind) == "input_required")
 
 
-def _sealed(policy: Policy, call: Call, reply: BackendReply) -> BackendReply:
+def _resealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> BackendReply:
+    """What another process answered; should it have parked the call again, its address goes with the state."""
+    if reply.result is None or not _asks(reply.result):
+        return reply
+    return _sealed(policy, call, reply, holder)
+
+
+def _sealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> BackendReply:
     state = _plain((reply.result or {}).get("requestState"))
     if not isinstance(state, str):
         return reply
-    sealed = policy.states.seal(call, state)
+    sealed = policy.states.seal(call, state, holder)
     return replace(reply, result={**(reply.result or {}), "requestState": sealed})
 
 
@@ -239,8 +256,11 @@ def _param_headers(exchange: Exchange, entry: Entry, arguments: Mapping[str, Any
     return mcp_param_headers(entry.param_headers, arguments)
 
 
-def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> BackendRequest:
-    """The same request under the backend's names; what the client sent of it goes as the bytes it sent."""
+def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[BackendRequest, str]:
+    """The same request under the backend's names, and the process that holds the call, if it was parked.
+
+    What the client sent of it goes as the bytes it sent.
+    """
     request, entry = call.request, call.entry
     received: Mapping[str, Any] = request.raw or request.params
     params = {name: value for name, value in received.items() if name not in _OURS}
@@ -249,24 +269,26 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> BackendReques
             params["ref"] = {**request.params["ref"], "name": entry.backend_name}
     elif entry.kind in ("tool", "prompt"):
         params["name"] = entry.backend_name
-    state = request.params.get("requestState")
-    return BackendRequest(
+    sealed = request.params.get("requestState")
+    state, holder = policy.states.open(call, sealed) if sealed is not None else (None, "")
+    outgoing = BackendRequest(
         method=request.method,
         params=params,
         principal=call.principal,
-        meta=crossing_meta(request.raw, request.meta),
+        meta=passed_on(crossing_meta(request.raw, request.meta), exchange.span),
         capabilities=clients.carried_capabilities(request, can_ask=exchange.channel.can_ask),
         client_info=request.client_info,
         name=entry.backend_name if request.method != "completion/complete" else None,
         headers=call.param_headers,
         answers=request.params.get("inputResponses"),
-        state=policy.states.open(call, state) if state is not None else None,
+        state=state,
         log_level=clients.log_level_of(request),
         wants_progress=request.progress_token is not None,
         timeout=entry.policy.timeout,
         max_timeout=entry.policy.max_timeout,
         idempotent=entry.idempotent,
     )
+    return outgoing, holder
 
 
 def _object(exchange: Exchange, name: str) -> Mapping[str, Any]:

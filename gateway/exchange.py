@@ -10,7 +10,19 @@ import msgspec
 from gateway.audit import AuditEvent
 from gateway.catalog import Catalog
 from gateway.models import Call, ClientRequest, Principal
-from gateway.ports import AuditLog, Authenticate, Backend, Channel, Check, Conversations, Hub, Sessions
+from gateway.ports import (
+    AuditLog,
+    Authenticate,
+    Backend,
+    Channel,
+    Check,
+    Conversations,
+    Elsewhere,
+    Hub,
+    Sessions,
+    Span,
+    Tracer,
+)
 from gateway.protocol.inbound import Inbound
 from gateway.protocol.request_state import RequestStates
 from gateway.routes import Route, Routes
@@ -46,6 +58,8 @@ class Policy:
     sessions: Sessions
     conversations: Conversations
     hub: Hub
+    elsewhere: Elsewhere
+    tracer: Tracer
     seen: SeenUris
     present: Callable[[], Rules]
     now: Callable[[], float]
@@ -61,6 +75,7 @@ class Exchange:
     event: AuditEvent
     principal: Principal
     request: ClientRequest
+    span: Span
     call: Call | None = None
 
     @property

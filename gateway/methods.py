@@ -62,11 +62,14 @@ async def _subscribe(exchange: Exchange, policy: Policy) -> answers.Answer:
     await authorize(Call(exchange.principal, entry, exchange.request, {}, exchange.inbound.toolset))
     session_id = exchange.inbound.headers["mcp-session-id"]
     policy.hub.subscribe(session_id, entry.backend_name, **watching.as_one(exchange, policy))
+    policy.elsewhere.subscribed(session_id, entry.backend_name, exchange.principal, exchange.inbound.toolset)
     return _complete(exchange, policy, {})
 
 
 async def _unsubscribe(exchange: Exchange, policy: Policy) -> answers.Answer:
-    policy.hub.unsubscribe(exchange.inbound.headers["mcp-session-id"], str(exchange.request.params.get("uri")))
+    session_id, uri = exchange.inbound.headers["mcp-session-id"], str(exchange.request.params.get("uri"))
+    policy.hub.unsubscribe(session_id, uri)
+    policy.elsewhere.unsubscribed(session_id, uri)
     return _complete(exchange, policy, {})
 
 

@@ -19,13 +19,14 @@ from gateway.errors import InsufficientScope, InvalidRequest, Refusal, Unauthent
 from gateway.exchange import Exchange, Policy, Rules
 from gateway.methods import METHODS, answer
 from gateway.models import ANONYMOUS, ClientRequest, Era, Principal
-from gateway.ports import Channel, Meter
+from gateway.ports import NO_SPAN, NO_TRACING, Channel, Meter
 from gateway.protocol import answers, clients, jsonrpc, lifecycle, revisions, strict_json
 from gateway.protocol import inbound as wire
 from gateway.protocol.answers import Answer
 from gateway.protocol.authorization import challenge
 from gateway.protocol.inbound import Inbound
 from gateway.protocol.session import LIFETIME, Session, SessionSealer
+from gateway.protocol.tracing import described
 from gateway.watching import of_principal
 
 MAX_BATCH = 50
@@ -70,6 +71,7 @@ class Pipeline:
     ) -> None:
         self.rules = rules
         self._policy = policy
+        self._traced = policy.tracer is not NO_TRACING
         self._sealer = sealer
         self._meter = meter
         self._failed = failed
@@ -104,6 +106,7 @@ class Pipeline:
             session_id = inbound.headers["mcp-session-id"]
             await self._policy.sessions.end(session_id, LIFETIME)
             self._policy.hub.end_session(session_id)
+            self._policy.elsewhere.ended(session_id)
             path.event.outcome = "ok"
             return Answer(204)
 
@@ -161,6 +164,8 @@ class Pipeline:
         event = path.event
         seconds = time.perf_counter() - path.began
         event.duration_ms = seconds * 1000
+        if path.exchange is not None and self._traced:
+            path.exchange.span.end(event.outcome, {})
         if event.method != "batch":
             self._policy.audit.append(event)
             method = event.method if event.method in _KNOWN_METHODS else "other"
@@ -222,7 +227,10 @@ class Pipeline:
             return self._initialize(path, principal, message)
         request = await self._request(path, principal, message, body)
         path.event.revision = request.revision
-        exchange = Exchange(path.rules, path.inbound, _OfRequest(channel, request), path.event, principal, request)
+        span = self._policy.tracer.begin(*described(request, path.inbound.headers)) if self._traced else NO_SPAN
+        exchange = Exchange(
+            path.rules, path.inbound, _OfRequest(channel, request), path.event, principal, request, span
+        )
         path.exchange = exchange
         if path.era == "legacy":
             channel.begin(path.inbound.headers["mcp-session-id"], message.id)

@@ -120,6 +120,35 @@ class Conversations(Protocol):
         ...
 
 
+class Elsewhere(Protocol):
+    """The other processes of this gateway, as far as a request concerns them."""
+
+    @property
+    def here(self) -> str:
+        """The address of this process."""
+        ...
+
+    def subscribed(self, session_id: str, uri: str, principal: Principal, toolset: str | None) -> None:
+        """A legacy session, whose stream may be at another process, watches a resource."""
+        ...
+
+    def unsubscribed(self, session_id: str, uri: str) -> None:
+        """It does so no more."""
+        ...
+
+    def ended(self, session_id: str) -> None:
+        """A legacy session has ended."""
+        ...
+
+    async def resume(self, holder: str, route: str, request: BackendRequest) -> BackendReply:
+        """Go on with a call that is parked at the process ``holder``.
+
+        Raises:
+            Refusal: that of the holder, or that it is gone; nothing is run a second time.
+        """
+        ...
+
+
 RouteOf = Callable[[str], str | None]
 """The route that answers for a URI, by the present rules; None where there is none that this client may read."""
 
@@ -187,6 +216,11 @@ class Backend(Protocol):
     @property
     def up(self) -> bool:
         """Whether what is known of it is fresh, and calls get through."""
+        ...
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether what it asked is waiting in this process, so that no other can take the answer."""
         ...
 
     async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
@@ -296,11 +330,13 @@ class _NoSpan:
         pass
 
 
-class _NoTracing:
-    _span = _NoSpan()
+NO_SPAN: Span = _NoSpan()
+"""Of nothing that is traced."""
 
+
+class _NoTracing:
     def begin(self, name: str, parent: Mapping[str, Any], attributes: Mapping[str, Any]) -> Span:
-        return self._span
+        return NO_SPAN
 
 
 NO_TRACING: Tracer = _NoTracing()

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 _RESTART_SECONDS = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDED_EARLY = (-signal.SIGTERM, -signal.SIGINT)
+"""A worker that was told to stop while it still started: it served nobody."""
 
 
 class Workers:
@@ -24,7 +30,7 @@ class Workers:
 
     def run(self) -> int:
         """Run until a signal has ended every child; the exit code is the worst of theirs."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, self._forward)
         for _ in range(self._count):
             self._start()
@@ -33,18 +39,33 @@ class Workers:
             pid, status = os.wait()
             began = self._children.pop(pid, None)
             if self._stopping:
-                worst = max(worst, abs(os.waitstatus_to_exitcode(status)))
+                code = os.waitstatus_to_exitcode(status)
+                worst = max(worst, 0 if code in _ENDED_EARLY else abs(code))
             elif began is not None:
                 self._replace(began)
         return worst
 
     def _start(self) -> None:
+        # A signal that came between the fork and the entry in our list would miss this child.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            os._exit(self._work())
+            self._become_worker()
         self._children[pid] = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def _become_worker(self) -> NoReturn:
+        """Never back into the code of the parent, which would tidy up what the other workers use."""
+        code = 1
+        try:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            code = self._work()
+        finally:
+            if sys.exc_info()[0] is not None:
+                traceback.print_exc()
+            os._exit(code)
 
     def _replace(self, began: float) -> None:
         """A worker that dies at once is not restarted in a tight loop."""

@@ -18,6 +18,7 @@ from gateway.backends.connector import Connector
 from gateway.backends.discovery import Discovery
 from gateway.backends.link import Link
 from gateway.backends.modern import EraChanged, StaleHeaders
+from gateway.backends.modern_link import ModernLink
 from gateway.backends.repeats import Repeats, with_fresh_headers
 from gateway.errors import BackendBusy, BackendUnavailable
 from gateway.models import BackendReply, BackendRequest, Change, Era, Listing
@@ -70,6 +71,11 @@ class RouteBackend:
     def up(self) -> bool:
         """The last refresh succeeded, and calls get through."""
         return self._discovery.up and self._breaker.state == circuit.CLOSED
+
+    @property
+    def keeps_state(self) -> bool:
+        """See ``ports.Backend``: only a modern backend over HTTP keeps nothing between requests."""
+        return not isinstance(self._connector.link, ModernLink)
 
     @property
     def era(self) -> Era | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from gateway import __version__
-from gateway.cli.output import UNUSABLE, fail
+from gateway.cli.output import UNUSABLE, err, fail
 from gateway.errors import ConfigError, Problem
 from gateway.http.guards import is_loopback
 from gateway.http.runner import Runner, bind
@@ -114,7 +114,8 @@ def _work(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
     except ConfigError as error:
-        fail(str(error), UNUSABLE)
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return UNUSABLE
     return 0
 
 

@@ -33,21 +33,21 @@ class RequestStates:
         self._sealer = Sealer(keys, b"request-state")
         self._now = now
 
-    def seal(self, call: Call, state: str) -> str:
-        """The backend's state, bound to this call."""
-        return self._sealer.seal(encode([self._now() + LIFETIME, _binding(call), state]))
+    def seal(self, call: Call, state: str, holder: str = "") -> str:
+        """The backend's state, bound to this call, with the address of the process that holds it."""
+        return self._sealer.seal(encode([self._now() + LIFETIME, _binding(call), holder, state]))
 
-    def open(self, call: Call, sealed: Any) -> str:
-        """The backend's state again.
+    def open(self, call: Call, sealed: Any) -> tuple[str, str]:
+        """The backend's state again, and the address of the process that holds the call.
 
         Raises:
             InvalidRequest: -32602 for a state that is not of this principal and request, or has expired.
         """
         plain = self._sealer.open(sealed) if isinstance(sealed, str) and len(sealed) <= MAX_LENGTH else None
         if plain is not None:
-            expires_at, binding, state = msgspec.json.decode(plain)
+            expires_at, binding, holder, state = msgspec.json.decode(plain)
             if binding == _binding(call) and expires_at > self._now():
-                return str(state)
+                return str(state), str(holder)
         raise InvalidRequest(
             "This requestState does not belong to this request, or has expired.",
             code=INVALID_PARAMS,

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.stores.audit_files import verify
 
-from .harness import KEYS, ROOT, Client, Gateway, free_port, until
+from .harness import KEYS, NO_TLS, ROOT, Client, Gateway, free_port, until
 from .servers.raw_http import RawBackend
 from .test_backend_faults import STDIO
 from .wire import alive, at_once, calling, command_of, descendants, metric, opened, total
@@ -139,6 +139,7 @@ def test_two_workers_share_limits_sessions_and_metrics_and_are_replaced(
     until(lambda: len(_workers(served)) == 2 and workers[0] not in _workers(served))
     until(lambda: served.get("/readyz").status_code == 200)
     assert metric(served, REQUESTS, method="tools/call", outcome="ok") == 30
+    _survives_a_worker_that_cannot_start(served, routes)
     ended = served.client("all", subject=os.urandom(8).hex())
     ended.initialize()
     assert ended.session is not None
@@ -155,6 +156,19 @@ def test_two_workers_share_limits_sessions_and_metrics_and_are_replaced(
     assert verify(served.audit, (base64.b64decode(KEYS),)).problems == ()
 
 
+def _survives_a_worker_that_cannot_start(served: Gateway, routes: str) -> None:
+    served.write("routes: 5\n")
+    until(lambda: served.log.count("routes not reloaded") >= 2)
+    os.kill(_workers(served)[0], signal.SIGKILL)
+    until(lambda: served.log.count("routes.yaml:") >= 4)  # the replacement says why it does not start, then again
+    assert served.client("all").modern("ping").status_code == 200
+    assert metric(served, REQUESTS, method="tools/call", outcome="ok") == 30
+    served.write(routes)
+    until(lambda: served.get("/metrics").text.count("mcp_gateway_config_last_reload_successful 1.0") == 1)
+    until(lambda: len(_workers(served)) == 2)
+    assert "Traceback" not in served.log
+
+
 def _workers(served: Gateway) -> list[int]:
     assert served.process is not None
     return sorted(pid for pid in descendants(served.process.pid) if alive(pid) and "serve" in command_of(pid))
@@ -169,7 +183,7 @@ def test_operations_move_to_a_port_of_their_own(gateway: Start, raw: RawBackend)
 
     def ask(path: str) -> int:
         try:
-            return httpx2.get(f"http://127.0.0.1:{port}{path}", trust_env=False).status_code
+            return httpx2.get(f"http://127.0.0.1:{port}{path}", trust_env=False, verify=NO_TLS).status_code
         except httpx2.TransportError:
             return 599
 

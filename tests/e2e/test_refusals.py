@@ -298,7 +298,8 @@ def test_a_routing_header_that_comes_twice_is_a_mismatch(served: Gateway) -> Non
     body = json.dumps(_message("server/discover", params={"_meta": meta})).encode()
     request = (
         b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        + b"Authorization: Bearer %s\r\nMcp-Method: server/discover\r\nMcp-Method: server/discover\r\n" % served.token().encode()
+        + b"Authorization: Bearer %s\r\nMcp-Method: server/discover\r\nMcp-Method: server/discover\r\n"
+        % served.token().encode()
         + b"MCP-Protocol-Version: 2026-07-28\r\nContent-Length: %d\r\n\r\n" % len(body)
         + body
     )

@@ -1,8 +1,11 @@
 """Rules change while the gateway runs: as a whole or not at all, and under no call that is on its way."""
 
 import json
+import os
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +98,40 @@ routes:
         until(lambda wanted=scope: look() == ({"one", "two"} if wanted == "a" else set()))
     assert all(it in ({"one", "two"}, set()) for it in seen)
     assert len(clients["b"].tools()) > 0
+
+
+class _ConfigMap(Gateway):
+    """A gateway whose file is mounted as Kubernetes does it: links beside a folder that is replaced as a whole."""
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "mount" / "routes.yaml"
+
+    def write(self, routes: str) -> None:
+        plain = Gateway(self.folder, routes, issuer=self.issuer)
+        plain.write(routes)
+        mount = self.config.parent
+        version = mount / f"..{os.urandom(4).hex()}"
+        version.mkdir(parents=True)
+        plain.config.rename(version / "routes.yaml")
+        former = (mount / "..data").resolve() if (mount / "..data").exists() else None
+        (mount / "..data_tmp").symlink_to(version.name)
+        (mount / "..data_tmp").rename(mount / "..data")
+        if former is None:
+            self.config.symlink_to("..data/routes.yaml")
+        else:
+            shutil.rmtree(former)
+
+
+def test_a_config_map_that_is_swapped_is_noticed_each_time(raw: RawBackend, tmp_path: Path) -> None:
+    served = _ConfigMap(tmp_path, _routes(raw)).start()
+    try:
+        client = served.client("raw")
+        for hidden in ("true", "false", "true"):
+            served.write(_routes(raw, hidden=hidden))
+            until(lambda wanted=hidden: ("raw__hang" in client.tools()) == (wanted == "false"), 4)
+    finally:
+        served.stop()
 
 
 BROKEN = """

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
 
 from gateway import catalog
 from gateway.audit import AuditEvent
-from gateway.errors import AuditUnavailable, ClientSilent, Refusal, Unauthenticated
+from gateway.errors import INVALID_PARAMS, AuditUnavailable, ClientSilent, InvalidRequest, Refusal, Unauthenticated
 from gateway.exchange import Policy, Rules
 from gateway.models import BackendReply, BackendRequest, Call, Entry, Limit, Listing, Principal, ToolPolicy
 from gateway.models import ClientRequest as Request
@@ -231,6 +232,39 @@ class FakeConversations:
         self.cancelled.append((session_id, request_id))
 
 
+class FakeHub:
+    """``ports.Hub`` that keeps what it was told, and opens streams that are no more than a name."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any, float]] = []
+        self.watchers: list[tuple[Callable[[str], str | None] | None, Callable[[str], bool]]] = []
+
+    def asked(self, params: Mapping[str, Any]) -> Any:
+        if not isinstance(params.get("notifications"), dict):
+            raise InvalidRequest("The request needs params.notifications.", code=INVALID_PARAMS, status=200)
+        return params["notifications"]
+
+    def listen(self, request_id: str | int, asked: Any, *, route_of: Any, sees: Any, seconds: float) -> Any:
+        self.told.append(("listen", (request_id, asked), seconds))
+        self.watchers.append((route_of, sees))
+        return nullcontext("listen")
+
+    def follow(self, session_id: str, *, sees: Any, seconds: float) -> Any:
+        self.told.append(("follow", session_id, seconds))
+        self.watchers.append((None, sees))
+        return nullcontext("follow")
+
+    def subscribe(self, session_id: str, uri: str, *, route_of: Any, sees: Any, seconds: float) -> None:
+        self.told.append(("subscribe", (session_id, uri), seconds))
+        self.watchers.append((route_of, sees))
+
+    def unsubscribe(self, session_id: str, uri: str) -> None:
+        self.told.append(("unsubscribe", (session_id, uri), 0.0))
+
+    def end_session(self, session_id: str) -> None:
+        self.told.append(("end", session_id, 0.0))
+
+
 class Core:
     """A pipeline over fakes. ``backends`` answer for the routes; ``who`` maps bearer tokens to principals."""
 
@@ -247,6 +281,7 @@ class Core:
         self.backends = {route.name: FakeBackend(audit=self.audit) for route in self.routes.routes}
         self.limits, self.meter, self.clock = FakeLimits(), FakeMeter(), Clock()
         self.sessions, self.conversations, self.seen = FakeSessions(), FakeConversations(), SeenUris()
+        self.hub = FakeHub()
         self.who: dict[str, Principal] = dict(PEOPLE)
         self.failures: list[tuple[str, Exception]] = []
         self.sealer = SessionSealer((KEY,), self.clock)
@@ -257,7 +292,10 @@ class Core:
             states=RequestStates((KEY,), self.clock),
             sessions=self.sessions,
             conversations=self.conversations,
+            hub=self.hub,
             seen=self.seen,
+            present=lambda: self.pipeline.rules,
+            now=self.clock,
         )
         self.pipeline = Pipeline(
             self.rules(),

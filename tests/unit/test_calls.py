@@ -460,6 +460,13 @@ async def test_an_error_of_a_backend_reaches_the_client_whole() -> None:
     assert (await called(core))["error"] == error
 
 
+async def test_what_a_modern_client_reads_has_caching_hints_and_those_of_the_backend_stay() -> None:
+    core = core_with("deploy", {"contents": []}, {"contents": [], "ttlMs": 5, "cacheScope": "public"})
+    first, second = [said(await core.modern("resources/read", params={"uri": "deploy://state"})) for _ in range(2)]
+    assert (first["result"]["ttlMs"], first["result"]["cacheScope"]) == (0, "private")
+    assert (second["result"]["ttlMs"], second["result"]["cacheScope"]) == (5, "public")
+
+
 # What a backend asks of a modern client
 
 
@@ -621,7 +628,8 @@ async def test_a_missing_capability_is_read_by_a_legacy_agent_and_told_to_a_mode
     legacy = (await called(core, era="legacy"))["result"]
     assert legacy["isError"] is True
     assert "needs sampling" in legacy["content"][0]["text"]
-    assert (await called(core))["error"] == error
+    modern_answer = await core.modern("tools/call", params=ROLLBACK)
+    assert (modern_answer.status, said(modern_answer)["error"]) == (400, error)
     answer = await core.legacy("prompts/get", params={"name": "deploy__plan"})
     assert said(answer)["error"]["code"] == -32021
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mcp_types as types
@@ -10,7 +11,7 @@ import pytest
 from gateway.methods import METHODS
 from gateway.protocol import revisions
 
-from .fakes import AUTH, LISTINGS, ROUTES, Core, FakeChannel, listing, outcome_of, said, tool
+from .fakes import AUTH, LISTINGS, ROUTES, Core, FakeChannel, listing, outcome_of, routes, said, tool
 
 LISTS = [
     ("tools/list", "tools", ["deploy__status", "deploy__rollback", "logs__search"]),
@@ -79,11 +80,10 @@ async def test_a_cursor_is_refused_because_none_was_given_out(era: str, method: 
     assert await error(Core(), method, era, params={"cursor": ""}) == (200, -32602)
 
 
-@pytest.mark.parametrize("era", ["modern", "legacy"])
-async def test_ping_is_answered_here(era: str) -> None:
+async def test_ping_is_answered_here_in_a_session_and_unknown_in_the_modern_era() -> None:
     core = Core()
-    got = await result(core, "ping", era)
-    assert set(got) == ({"resultType", "_meta"} if era == "modern" else set())
+    assert await result(core, "ping", "legacy") == {}
+    assert await error(core, "ping") == (404, -32601)
     assert core.requests == []
 
 
@@ -160,13 +160,64 @@ async def test_a_log_level_there_is_none_of_is_refused(params: dict[str, Any]) -
 
 
 def test_both_eras_have_the_methods_of_their_specification_that_are_requests_of_a_client() -> None:
-    shared = {"ping", "tools/list", "tools/call", "prompts/list", "prompts/get", "completion/complete"}
+    shared = {"tools/list", "tools/call", "prompts/list", "prompts/get", "completion/complete"}
     shared |= {"resources/list", "resources/templates/list", "resources/read"}
     by_era = {era: {method for e, method in METHODS if e == era} for era in ("modern", "legacy")}
-    assert by_era["modern"] >= shared | {"server/discover"}
-    assert by_era["legacy"] >= shared | {"logging/setLevel"}
+    assert by_era["modern"] >= shared | {"server/discover", "subscriptions/listen"}
+    assert by_era["legacy"] >= shared | {"ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
     assert "initialize" not in by_era["modern"]
     assert "server/discover" not in by_era["legacy"]
+
+
+async def test_a_modern_client_listens_on_the_answer_itself_until_its_token_ends() -> None:
+    core = Core()
+    core.who["ada"] = replace(core.who["ada"], expires_at=core.clock.now + 60)
+    asked = {"toolsListChanged": True}
+    answer = await core.modern("subscriptions/listen", params={"notifications": asked}, number="l")
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.opens is not None
+    assert core.hub.told == [("listen", ("l", asked), 60.0)]
+    assert outcome_of(core) == ("ok", 200, False)
+
+
+async def test_a_listen_without_a_filter_is_invalid_params() -> None:
+    assert await error(Core(), "subscriptions/listen") == (200, -32602)
+
+
+async def test_who_listens_hears_of_what_it_may_use_by_the_rules_as_they_are_then() -> None:
+    core = Core()
+    await core.modern("subscriptions/listen", params={"notifications": {}}, token="eve", toolset="oncall")
+    ((route_of, sees),) = core.hub.watchers
+    assert route_of is not None
+    assert [sees(route) for route in ("deploy", "logs", "dark")] == [False, True, False]
+    assert [route_of(uri) for uri in ("deploy://state", "logs://today", "x://1")] == [None, "logs", None]
+    core.routes = routes(AUTH + ROUTES.partition("toolsets:")[0])
+    core.pipeline.rules = core.rules()
+    assert not sees("logs")
+    assert route_of("logs://today") is None
+
+
+async def test_a_session_subscribes_to_what_its_client_may_read_and_leaves_it() -> None:
+    core = Core()
+    session = core.session("bob")
+    for method in ("resources/subscribe", "resources/unsubscribe"):
+        assert (
+            await result(core, method, "legacy", session=session, token="bob", params={"uri": "deploy://state"}) == {}
+        )
+    assert [(what, value) for what, value, _ in core.hub.told] == [
+        ("subscribe", (session, "deploy://state")),
+        ("unsubscribe", (session, "deploy://state")),
+    ]
+    assert core.requests == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "status", "code"), [("deploy://state", 403, 403), ("x://1", 200, -32002), (5, 200, -32602)]
+)
+async def test_a_session_does_not_subscribe_to_what_its_client_may_not_read(uri: Any, status: int, code: int) -> None:
+    core = Core()
+    assert await error(core, "resources/subscribe", "legacy", token="eve", params={"uri": uri}) == (status, code)
+    assert core.hub.told == []
 
 
 async def test_without_auth_everybody_may_what_is_public() -> None:
