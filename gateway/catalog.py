@@ -70,6 +70,10 @@ class Catalog:
         """The features that some backend of a toolset has, each with the sub-features of any (``server/discover``)."""
         return self._offers[toolset].capabilities
 
+    def differing(self, former: Catalog) -> list[Kind]:
+        """The kinds of which a list may look different, to somebody, from what it was."""
+        return [kind for kind in KINDS if self._look(kind) != former._look(kind)]
+
     def find(self, toolset: str | None, name: str, kind: Kind = "tool") -> Entry | None:
         """The entry of this public name or URI, whoever asks; None where there is none."""
         return self._offers[toolset].entries[kind].get(name)
@@ -99,6 +103,13 @@ class Catalog:
             if len(self._lists) > _REMEMBERED_LISTS:
                 self._lists.popitem(last=False)
         return ready
+
+    def _look(self, kind: Kind) -> list[tuple[str | None, bytes, frozenset[str] | None]]:
+        return [
+            (toolset, entry.rendered, entry.policy.scopes)
+            for toolset, offer in self._offers.items()
+            for entry in offer.entries[kind].values()
+        ]
 
     def _matches(self, template: str, uri: str) -> bool:
         if template not in self._templates:

@@ -50,10 +50,9 @@ class _Path:
 
 
 class Pipeline:
-    """Serves messages. ``rules`` is read once a message and replaced as a whole by a reload.
+    """Serves messages. The present rules are read once a message.
 
     Args:
-        rules: the first snapshot.
         policy: the checks in their order, the audit log, our server info.
         sealer: opens and seals legacy session ids.
         meter: counts.
@@ -62,19 +61,22 @@ class Pipeline:
 
     def __init__(
         self,
-        rules: Rules,
         policy: Policy,
         *,
         sealer: SessionSealer,
         meter: Meter,
         failed: Callable[[str, Exception], None],
     ) -> None:
-        self.rules = rules
         self._policy = policy
         self._traced = policy.tracer is not NO_TRACING
         self._sealer = sealer
         self._meter = meter
         self._failed = failed
+
+    @property
+    def rules(self) -> Rules:
+        """The present ones."""
+        return self._policy.present()
 
     async def post(self, inbound: Inbound, channel: Channel) -> Answer:
         """Answer one POST. ``channel`` leads to its client meanwhile."""
@@ -138,7 +140,7 @@ class Pipeline:
         event.toolset = inbound.toolset
         event.method = method
         event.started = time.time()
-        return _Path(self.rules, inbound, event, time.perf_counter())
+        return _Path(self._policy.present(), inbound, event, time.perf_counter())
 
     async def _framed(self, path: _Path, serve: Any) -> Answer:
         event = path.event

@@ -17,14 +17,17 @@ _ENDED_EARLY = (-signal.SIGTERM, -signal.SIGINT)
 
 
 class Workers:
-    """Forks ``count`` children that run ``work`` and passes signals on to them.
+    """Forks ``count`` children that run ``work`` and passes signals on to them; ``ended`` is told who has ended.
 
     Forked before any thread or event loop exists, so that the children inherit the sockets and nothing else.
     """
 
-    def __init__(self, count: int, work: Callable[[], int]) -> None:
+    def __init__(
+        self, count: int, work: Callable[[], int], *, ended: Callable[[int], None] = lambda _pid: None
+    ) -> None:
         self._count = count
         self._work = work
+        self._ended = ended
         self._children: dict[int, float] = {}
         self._stopping = False
 
@@ -38,6 +41,7 @@ class Workers:
         while self._children:
             pid, status = os.wait()
             began = self._children.pop(pid, None)
+            self._ended(pid)
             if self._stopping:
                 code = os.waitstatus_to_exitcode(status)
                 worst = max(worst, 0 if code in _ENDED_EARLY else abs(code))

@@ -3,7 +3,7 @@
 Pure: bytes and values in, bytes and values out. Threads and files are in ``gateway/stores/audit_*.py``.
 """
 
-from gateway.audit.event import AuditEvent, Kind, Snapshot, snapshot
+from gateway.audit.event import AuditEvent, Kind
 from gateway.audit.heads import HEADS_KEPT, Head, HeadError, parse_heads, render_heads, sign, signed
 from gateway.audit.records import START, ArgumentsMode, Encoder, Link, line_hash
 from gateway.audit.redaction import REDACTED, parse_path
@@ -23,7 +23,6 @@ __all__ = [
     "OpenIntent",
     "Problem",
     "Report",
-    "Snapshot",
     "Verifier",
     "line_hash",
     "parse_heads",
@@ -31,5 +30,4 @@ __all__ = [
     "render_heads",
     "sign",
     "signed",
-    "snapshot",
 ]

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Literal
 
 from gateway.models import Principal
 
 Kind = Literal["intent", "outcome", "request"]
 """An executed call has an *intent* and an *outcome*; everything else is one *request*."""
-
-Snapshot = tuple[Any, ...]
-"""An event as it was when it was recorded: kind, epoch seconds, then ``_FIELDS``."""
 
 
 @dataclass(slots=True)
@@ -23,6 +19,7 @@ class AuditEvent:
     ``arguments`` are as received and are redacted when encoded; ``redact`` are the paths of the route. Neither is
     changed once the event was recorded. ``started`` is in seconds since the epoch; where ``duration_ms`` is None it is
     measured from there. ``intended`` is set by the writer: an intent was queued, so the next record is its outcome.
+    ``frame`` is what the encoder made of an intent, for its outcome: the rule at the time, and the fields both have.
     """
 
     request_id: str
@@ -47,35 +44,4 @@ class AuditEvent:
     duration_ms: float | None = None
     backend_ms: float | None = None
     intended: bool = False
-    encoded_arguments: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
-
-
-_FIELDS = attrgetter(
-    "request_id",
-    "trace_id",
-    "client_address",
-    "era",
-    "revision",
-    "method",
-    "toolset",
-    "tool",
-    "route",
-    "backend_tool",
-    "principal",
-    "scopes_needed",
-    "rule",
-    "arguments",
-    "redact",
-    "encoded_arguments",
-    "outcome",
-    "http_status",
-    "dispatched",
-    "started",
-    "duration_ms",
-    "backend_ms",
-)
-
-
-def snapshot(event: AuditEvent, kind: Kind, now: float) -> Snapshot:
-    """Take the event as it is at ``now`` (epoch seconds). Cheap: it runs on the event loop."""
-    return (kind, now, *_FIELDS(event))
+    frame: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)

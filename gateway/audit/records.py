@@ -1,4 +1,4 @@
-"""From a snapshot to a line, and from lines to a chain.
+"""From an event to a line, and from lines to a chain.
 
 A line is ASCII-only JSON, so nothing a client sends can start a new line or steer a terminal. ``prev`` is the SHA-256
 of the exact bytes of the writer's line before, without the newline.
@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from gateway.audit.event import Snapshot
+from gateway.audit.event import AuditEvent, Kind
 from gateway.audit.redaction import ARGUMENTS_LIMIT, STRING_LIMIT, TooLargeError, redact
 
 ArgumentsMode = Literal["full", "digest", "none"]
@@ -25,7 +26,8 @@ ArgumentsMode = Literal["full", "digest", "none"]
 START = "0" * 64
 """``prev`` of the first line of all."""
 
-_BODY_LIMIT = ARGUMENTS_LIMIT + 4096
+_FRAME_LIMIT = ARGUMENTS_LIMIT + 4096
+_SUBJECTS_KEPT, _SUBJECT_LIMIT = 1024, 2048
 _NOT_PRINTABLE_ASCII = re.compile(r"[^\x20-\x7e]")
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
@@ -36,14 +38,20 @@ class _Who(msgspec.Struct):
     client_id: str | None
 
 
-class _Record(msgspec.Struct):
-    """The fields between ``seq`` and ``prev``; their order is the order of the line."""
+# A line has the fields of these three in this order; ``arguments`` are between the subject and the end.
 
-    event: str
-    time: str
+
+class _Source(msgspec.Struct):
+    """What every request has of its own."""
+
     request_id: str
     trace_id: str | None
     client_address: str | None
+
+
+class _Subject(msgspec.Struct):
+    """Who wants what: the same for many requests."""
+
     era: str | None
     revision: str | None
     method: str | None
@@ -54,7 +62,9 @@ class _Record(msgspec.Struct):
     principal: _Who | None
     scopes_needed: list[str] | None
     rule: str
-    arguments: msgspec.Raw | None
+
+
+class _End(msgspec.Struct):
     outcome: str | None
     http_status: int | None
     dispatched: bool
@@ -62,8 +72,12 @@ class _Record(msgspec.Struct):
     backend_ms: float | None
 
 
+_SUBJECT = attrgetter(
+    "era", "revision", "method", "toolset", "tool", "route", "backend_tool", "principal", "scopes_needed", "rule"
+)
 _json = msgspec.json.Encoder()
 _sorted_json = msgspec.json.Encoder(order="sorted")
+_NO_END = _json.encode(_End(None, None, False, None, None))[1:-1]  # noqa: FBT003 - an intent has not ended
 
 
 def line_hash(line: bytes) -> str:
@@ -92,63 +106,49 @@ class Link(NamedTuple):
 
 
 class Encoder:
-    """Encodes snapshots. ``key`` makes argument digests keyed: nobody without it can try guesses against them."""
+    """Encodes events. ``key`` makes argument digests keyed: nobody without it can try guesses against them."""
 
     def __init__(self, arguments_mode: ArgumentsMode = "full", key: bytes | None = None) -> None:
         self.arguments_mode = arguments_mode
         self._key = hmac.digest(key, b"mcp-gateway audit arguments", "sha256") if key else None
+        self._subjects: dict[tuple[Any, ...], bytes] = {}
 
-    def encode(self, taken: Snapshot) -> bytes:
-        """The body of a line: its fields from ``event`` to ``backend_ms``, without braces. Never raises."""
-        record = self._record(taken)
+    def encode(self, event: AuditEvent, kind: Kind, now: float) -> bytes:
+        """The body of a line as the event is at ``now`` (epoch seconds): its fields from ``event`` to ``backend_ms``,
+        without braces. Cheap, because it runs on the event loop. Never raises.
+        """
+        rule, frame = event.frame or ("", b"")
+        if not frame or rule != event.rule:
+            frame = self._frame(event)
+            event.frame = event.rule, frame
+        end = _NO_END if kind == "intent" else _end(event, now)
+        return b'"event":"%b","time":"%b",%b,%b' % (kind.encode(), timestamp(now).encode(), frame, end)
+
+    def _frame(self, event: AuditEvent) -> bytes:
+        """The fields from ``request_id`` to ``arguments``."""
+        arguments = b"null" if event.arguments is None else self._arguments(event.arguments, event.redact)
+        source = _Source(event.request_id, event.trace_id, event.client_address)
         try:
-            body: bytes = _json.encode(record)
+            frame = b'%b,%b,"arguments":%b' % (_json.encode(source)[1:-1], self._subject(event), arguments)
         except UnicodeEncodeError:
-            body = _json.encode(_tamed(record))
-        if len(body) > _BODY_LIMIT:
-            body = _json.encode(_tamed(record))
-        return _ascii(body)[1:-1]
+            frame = b""
+        if not frame or len(frame) > _FRAME_LIMIT:
+            subject = _json.encode(_tamed(_subject_of(*_SUBJECT(event))))
+            frame = b'%b,%b,"arguments":%b' % (_json.encode(_tamed(source))[1:-1], subject[1:-1], arguments)
+        return _ascii(frame)
 
-    def _record(self, taken: Snapshot) -> _Record:
-        (
-            kind, now, request_id, trace_id, client_address, era, revision, method, toolset, tool, route, backend_tool,
-            principal, scopes, rule, arguments, paths, cell, outcome, status, dispatched, started, duration, backend,
-        ) = taken  # fmt: skip
-        if kind == "intent":
-            outcome = status = duration = backend = None
-            dispatched = False
-        elif duration is None and started:
-            duration = (now - started) * 1000
-        return _Record(
-            kind,
-            timestamp(now),
-            request_id,
-            trace_id,
-            client_address,
-            era,
-            revision,
-            method,
-            toolset,
-            tool,
-            route,
-            backend_tool,
-            None if principal is None else _Who(principal.issuer, principal.subject, principal.client_id),
-            None if scopes is None else sorted(scopes),
-            rule,
-            None if arguments is None else msgspec.Raw(self._arguments(arguments, paths, cell)),
-            outcome,
-            status,
-            dispatched,
-            None if duration is None else round(duration, 3),
-            None if backend is None else round(backend, 3),
-        )
+    def _subject(self, event: AuditEvent) -> bytes:
+        key = _SUBJECT(event)
+        known = self._subjects.get(key)
+        if known is None:
+            known = _json.encode(_subject_of(*key))[1:-1]
+            if len(known) <= _SUBJECT_LIMIT:
+                if len(self._subjects) >= _SUBJECTS_KEPT:
+                    self._subjects.clear()
+                self._subjects[key] = known
+        return known
 
-    def _arguments(self, arguments: Any, paths: tuple[str, ...], cell: list[bytes]) -> bytes:
-        if not cell:  # the outcome of a call takes what its intent has made
-            cell.append(self._encode_arguments(arguments, paths))
-        return cell[0]
-
-    def _encode_arguments(self, arguments: Any, paths: tuple[str, ...]) -> bytes:
+    def _arguments(self, arguments: Any, paths: tuple[str, ...]) -> bytes:
         if self.arguments_mode == "none":
             return b"null"
         if self.arguments_mode == "digest":
@@ -163,6 +163,31 @@ class Encoder:
         text = _dump(arguments)
         digest = hmac.digest(self._key, text, "sha256").hex() if self._key else hashlib.sha256(text).hexdigest()
         return b'{"sha256":"%b","bytes":%d}' % (digest.encode("ascii"), len(text))
+
+
+def _subject_of(*fields: Any) -> _Subject:
+    subject = _Subject(*fields)
+    if subject.principal is not None:
+        who: Any = subject.principal
+        subject.principal = _Who(who.issuer, who.subject, who.client_id)
+    if subject.scopes_needed is not None:
+        subject.scopes_needed = sorted(subject.scopes_needed)
+    return subject
+
+
+def _end(event: AuditEvent, now: float) -> bytes:
+    """The fields from ``outcome`` on."""
+    duration, backend = event.duration_ms, event.backend_ms
+    if duration is None and event.started:
+        duration = (now - event.started) * 1000
+    end = _End(
+        event.outcome,
+        event.http_status,
+        event.dispatched,
+        None if duration is None else round(duration, 3),
+        None if backend is None else round(backend, 3),
+    )
+    return _json.encode(end)[1:-1]
 
 
 def timestamp(seconds: float) -> str:
@@ -199,15 +224,18 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
-def _tamed(record: _Record) -> _Record:
+def _tamed(record: _Source | _Subject) -> _Source | _Subject:
     """The same with strings that are encodable and bounded: a client may send a method of 4 MiB."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, str):
             setattr(record, name, _tame(value))
-    if record.principal is not None:
-        who = record.principal
-        record.principal = _Who(_tame(who.issuer), _tame(who.subject), who.client_id and _tame(who.client_id))
+        elif isinstance(value, _Who):
+            setattr(
+                record,
+                name,
+                _Who(_tame(value.issuer), _tame(value.subject), value.client_id and _tame(value.client_id)),
+            )
     return record
 
 

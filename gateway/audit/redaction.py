@@ -26,6 +26,7 @@ _SEPARATORS = re.compile(r"[^a-z0-9]+")
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*|bearer[\s:=]+[^\s\"',;]+", re.IGNORECASE)
 _SEGMENT = re.compile(r"([^.\[\]]+)|\[(\*|\d+)\]")
 _NAME_CACHED = 64
+_FLAT_MEMBERS, _FLAT_STRING = 16, 256
 
 _Node = dict[str, Any]
 _HERE = ""
@@ -134,12 +135,32 @@ class _Redactor:
         return self.clean(value, below, depth + 1)
 
 
+def _harmless(arguments: Mapping[str, Any]) -> bool:
+    """Whether these are the few plain values that most calls have, with nothing to take out or to cut."""
+    if len(arguments) > _FLAT_MEMBERS:
+        return False
+    for name, value in arguments.items():
+        if len(name) > _NAME_CACHED:
+            return False
+        written, secret, _ = _name_cached(name)
+        if secret or written != name:
+            return False
+        if isinstance(value, str):
+            if len(value) > _FLAT_STRING or clean_text(value) is not value:
+                return False
+        elif value is not None and not isinstance(value, int | float):
+            return False
+    return True
+
+
 def redact(arguments: Mapping[str, Any], paths: tuple[str, ...] = ()) -> Any:
-    """A copy of the arguments that may be written.
+    """The arguments as they may be written: themselves, or a copy.
 
     Raises:
         TooLargeError: they are over ``ARGUMENTS_LIMIT`` or nested deeper than ``DEPTH_LIMIT``.
     """
+    if not paths and _harmless(arguments):
+        return arguments
     root = _compile(paths) if paths else None
     if root and _HERE in root:
         return REDACTED

@@ -28,7 +28,8 @@ MAX_EVENT = 2**20
 class Connector:
     """Finds out the era once and keeps the ``link``, until it is told to ``forget``.
 
-    ``poke`` is called when a listing may be out of date, ``on_change`` when the backend says that something changed.
+    ``max_response`` is in bytes, over what the route says. ``poke`` is called when a listing may be out of date,
+    ``on_change`` when the backend says that something changed.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Connector:
         clock: Callable[[], float],
         poke: Callable[[], None],
         on_change: Callable[[Change], None],
+        max_response: int,
     ) -> None:
         self.link: Link | None = None
         self._route = route
@@ -46,6 +48,7 @@ class Connector:
         self._clock = clock
         self._poke = poke
         self._on_change = on_change
+        self._max_response = max_response
         self._era = pinned(route.backend.era)
         self._client: HttpClient | None = None
         self._streams: HttpClient | None = None
@@ -56,6 +59,11 @@ class Connector:
     def sessions(self) -> int:
         """Open sessions."""
         return self._pool.sessions if self._pool is not None else 0
+
+    @property
+    def parked(self) -> int:
+        """Calls that wait for their client."""
+        return self._pool.parked if self._pool is not None else 0
 
     async def connect(self) -> Link:
         """The link there is, or a new one.
@@ -111,7 +119,7 @@ class Connector:
                 url,
                 headers=self._credentials(),
                 max_connections=settings.max_concurrency,
-                max_response=settings.max_response,
+                max_response=min(settings.max_response, self._max_response),
             )
         if self._streams is None:
             self._streams = HttpClient(url, headers=self._credentials(), max_connections=2, max_response=MAX_EVENT)
@@ -129,7 +137,7 @@ class Connector:
             url,
             headers=self._credentials(),
             max_connections=settings.max_concurrency,
-            max_response=settings.max_response,
+            max_response=min(settings.max_response, self._max_response),
         )
         dialer = Dialer(self._route.name, transport, era="legacy", version=self._version, clock=self._clock)
         return self._pooled(dialer)
@@ -141,7 +149,7 @@ class Connector:
             command,
             env=backend.env,
             cwd=backend.cwd,
-            max_response=self._route.effective.max_response,
+            max_response=min(self._route.effective.max_response, self._max_response),
         )
         dialer = Dialer(
             self._route.name,

@@ -46,6 +46,7 @@ class RouteBackend:
         version: str,
         on_change: Callable[[Change], None] = lambda _change: None,
         clock: Callable[[], float] = time.monotonic,
+        max_response: int = 1 << 30,
     ) -> None:
         settings = route.effective
         self._identity = (route.backend, settings)
@@ -63,7 +64,12 @@ class RouteBackend:
             route.name, self._fetch, self._changes.listed, refresh=settings.refresh, on_fresh=self._changes.fresh
         )
         self._connector = Connector(
-            route, version=version, clock=clock, poke=self._discovery.poke, on_change=self._changed
+            route,
+            version=version,
+            clock=clock,
+            poke=self._discovery.poke,
+            on_change=self._changed,
+            max_response=max_response,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -92,6 +98,11 @@ class RouteBackend:
     def listing(self) -> Listing | None:
         """The last one that was had."""
         return self._discovery.listing
+
+    @property
+    def parked(self) -> int:
+        """Calls that wait for their client."""
+        return self._connector.parked
 
     @property
     def sessions(self) -> int:

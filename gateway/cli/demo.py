@@ -148,9 +148,7 @@ def _with_demo(read: Load, about: DemoIssuer, deploy_url: str, state: Path) -> L
 
 
 def _all_scopes(routes: Routes) -> list[str]:
-    from gateway.app import scopes_of
-
-    return sorted(scopes_of(routes, None))
+    return sorted(routes.scopes())
 
 
 def _announce(gateway: Gateway, url: str, token: str, audit: Path) -> None:

@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +78,19 @@ def run(settings: Settings, read: Load, *, started: Started | None = None) -> in
     shared = tempfile.mkdtemp(prefix="mcp-gateway-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
     try:
-        return Workers(settings.workers, lambda: _work(settings, read, listener, operations, started)).run()
+        work = partial(_work, settings, read, listener, operations, started)
+        return Workers(settings.workers, work, ended=partial(_forget_gauges, Path(shared))).run()
     finally:
         shutil.rmtree(shared, ignore_errors=True)
+
+
+def _forget_gauges(shared: Path, pid: int) -> None:
+    """What an ended worker had in hand counts no more: ``prometheus_client.multiprocess.mark_process_dead``.
+
+    Done by hand, because that module must not be imported before the fork.
+    """
+    for file in shared.glob(f"gauge_live*_{pid}.db"):
+        file.unlink(missing_ok=True)
 
 
 def _work(

@@ -237,6 +237,17 @@ class Routes(Model):
         Literal[False], not_yet("descriptions of tools stay as the backend has them; remove the key", (True,))
     ] = Field(default=False, description="Descriptions of tools carry limits and scopes: `false`.")
 
+    def scopes(self, toolset: str | None = None) -> frozenset[str]:
+        """Every scope that something of a toolset may need, whether its backend was reached yet or not."""
+        chosen = self.toolsets[toolset].routes if toolset is not None else [route.name for route in self.routes]
+        named: set[str] = set()
+        for route in self.routes:
+            if route.name in chosen:
+                named.update(route.scopes or ())
+                for rules in (route.tools, route.prompts, route.resources):
+                    named.update(scope for rule in rules.values() for scope in rule.scopes or ())
+        return frozenset(named)
+
     @model_validator(mode="after")
     def _inherit(self) -> Routes:
         limits = _limits(self.limits, "limits")

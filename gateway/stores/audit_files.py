@@ -45,19 +45,21 @@ class FileSink:
         self._key = key
         self._clock = clock
         self._descriptor: int | None = None
+        self._end = -1
         self._link = Link(writer, 0, START)
         self._head: Head | None = None
         self._head_at = 0.0
 
     def write(self, bodies: Sequence[bytes], *, sync: bool) -> None:
         """See ``Sink``."""
-        with self._locked(sync) as descriptor:
-            size = _drop_torn_tail(descriptor)
+        with self._locked(sync) as (descriptor, found):
+            # What ends where we left it has whole lines: nobody has written since.
+            size = found if found == self._end else _drop_torn_tail(descriptor, found)
             if self._head is None or (bodies and self._link.seq == 0):
                 self._start(descriptor, size)
             text, link = self._link.extend(bodies)
             _append(descriptor, text, size, sync)
-            self._link = link
+            self._link, self._end = link, size + len(text)
             if self._clock() - self._head_at >= HEAD_INTERVAL:
                 self._keep_head(sync)
 
@@ -77,20 +79,24 @@ class FileSink:
             self._descriptor = None
 
     @contextmanager
-    def _locked(self, sync: bool) -> Iterator[int]:
-        descriptor = self._current(sync)
+    def _locked(self, sync: bool) -> Iterator[tuple[int, int]]:
+        descriptor, size = self._current(sync)
         try:
-            yield descriptor
+            yield descriptor, size
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
-    def _current(self, sync: bool) -> int:
+    def _current(self, sync: bool) -> tuple[int, int]:
+        """The locked file that has our name now, and its size."""
         while True:
             if self._descriptor is None:
                 self._descriptor = _open(self._path, sync)
+                self._file, self._end = os.fstat(self._descriptor), -1
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            if _is_at(self._descriptor, self._path):
-                return self._descriptor
+            with suppress(FileNotFoundError):
+                found = self._path.stat()
+                if os.path.samestat(found, self._file):
+                    return self._descriptor, found.st_size
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -137,13 +143,6 @@ def _open(path: Path, sync: bool) -> int:
     return descriptor
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _append(descriptor: int, text: bytes, size: int, sync: bool) -> None:
     try:
         _write_all(descriptor, text)
@@ -160,9 +159,8 @@ def _write_all(descriptor: int, text: bytes) -> None:
         text = text[os.write(descriptor, text) :]
 
 
-def _drop_torn_tail(descriptor: int) -> int:
+def _drop_torn_tail(descriptor: int, size: int) -> int:
     """Take away a last line without an end, of a writer that was killed in it: nobody was told that it is written."""
-    size = os.fstat(descriptor).st_size
     if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
         return size
     whole = _line_start(descriptor, size)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from gateway.audit import ArgumentsMode, AuditEvent, Encoder, Snapshot, snapshot
+from gateway.audit import ArgumentsMode, AuditEvent, Encoder
 from gateway.errors import AuditUnavailable
 from gateway.stores.audit_files import HEAD_INTERVAL
 from gateway.stores.audit_sinks import Sink
@@ -45,7 +45,7 @@ class _Batch:
 
     __slots__ = ("records", "since", "waiters")
 
-    def __init__(self, records: Sequence[Snapshot], waiters: Sequence[asyncio.Future[None]], since: float) -> None:
+    def __init__(self, records: Sequence[bytes], waiters: Sequence[asyncio.Future[None]], since: float) -> None:
         self.records = records
         self.waiters = waiters
         self.since = since
@@ -68,7 +68,6 @@ class _Lane:
     def __init__(
         self,
         sink: Sink,
-        encoder: Encoder,
         on_result: OnResult,
         *,
         sync: bool,
@@ -78,7 +77,6 @@ class _Lane:
         self.name = sink.name
         self.failing = False
         self._sink = sink
-        self._encoder = encoder
         self._on_result = on_result
         self._sync = sync
         self._refusal = refusal
@@ -99,7 +97,7 @@ class _Lane:
         """The thread has a batch; one more would only make it and the event loop wake each other."""
         return bool(self._unconfirmed) and not self.failing
 
-    def submit(self, records: Sequence[Snapshot], waiters: Sequence[asyncio.Future[None]]) -> None:
+    def submit(self, records: Sequence[bytes], waiters: Sequence[asyncio.Future[None]]) -> None:
         """Hand over to the thread; drop what is over ``BACKLOG``."""
         room = max(0, BACKLOG - self._records)
         if len(records) > room:
@@ -215,7 +213,7 @@ class _Lane:
         while True:
             chosen, records = self._choose()
             try:
-                self._sink.write([self._encoder.encode(record) for record in records], sync=self._sync)
+                self._sink.write(records, sync=self._sync)
             except OSError as error:
                 self._tell(self._failed, str(error.strerror))
                 return False
@@ -225,8 +223,8 @@ class _Lane:
             if not self._backlog:
                 return True
 
-    def _choose(self) -> tuple[int, list[Snapshot]]:
-        records: list[Snapshot] = []
+    def _choose(self) -> tuple[int, list[bytes]]:
+        records: list[bytes] = []
         chosen = 0
         for batch in self._backlog:
             if len(records) >= BATCH:
@@ -268,7 +266,7 @@ class AuditWriter:
         self._encoder = Encoder(arguments_mode, key)
         self._on_result = on_result or _ignore
         self._lanes: list[_Lane] = []
-        self._records: list[Snapshot] = []
+        self._records: list[bytes] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._flush_at: asyncio.Handle | None = None
         self._soon = False
@@ -288,8 +286,7 @@ class AuditWriter:
         self._loop = asyncio.get_running_loop()
         refusal = _unavailable if self._denies else None
         self._lanes = [
-            _Lane(sink, self._encoder, self._on_result, sync=self._sync, refusal=refusal, settled=self._go_on)
-            for sink in self._sinks
+            _Lane(sink, self._on_result, sync=self._sync, refusal=refusal, settled=self._go_on) for sink in self._sinks
         ]
 
     async def aclose(self) -> None:
@@ -305,7 +302,7 @@ class AuditWriter:
             raise _unavailable()
         event.intended = True
         waiter = self._loop.create_future()
-        self._records.append(snapshot(event, "intent", time.time()))
+        self._records.append(self._encoder.encode(event, "intent", time.time()))
         self._waiters.append(waiter)
         if not self._soon:
             self._soon = True
@@ -319,7 +316,7 @@ class AuditWriter:
         if not self._lanes:
             self._on_result(self._sinks[0].name, "dropped", 1)
             return
-        self._records.append(snapshot(event, "outcome" if event.intended else "request", time.time()))
+        self._records.append(self._encoder.encode(event, "outcome" if event.intended else "request", time.time()))
         if self._flush_at is None:
             self._flush_at = self._loop.call_later(LINGER, self._flush)
 

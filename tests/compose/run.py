@@ -19,23 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from machine import ROOT, Machine, Missing, left, need_debian, run
+from page import commands, shell
 
 HERE = Path(__file__).resolve().parent
 CACHE = ROOT / ".venv-slow" / "compose"
 BIN = CACHE / "bin"
-DOCUMENT = ROOT / "docs" / "start-compose.md"
 PORTS = (8080, 9090, 9410)
 REPLICAS = 2
-DOCKER = """docker() {
-    [ "$1" = compose ] || return 1
-    shift
-    case $1 in
-        build) ;;                                                  # done before, with the indexes of this machine
-        up) podman-compose up --detach --no-build ;;               # podman 4.3 cannot wait: the test does
-        *) podman-compose "$@" ;;
-    esac
-}
-"""
 
 
 def main() -> int:
@@ -142,12 +132,12 @@ def page_holds(machine: Machine, compose: dict[str, Any]) -> None:
     """the commands of docs/start-compose.md, one after the other"""
     from calls import until
 
-    start, token, call, echo, tools, _stop = _commands()
-    _shell(machine, start)
+    start, token, call, echo, tools, _stop = commands()
+    shell(machine, start)
     until(lambda: _healthy(machine) == len(compose["services"]) + REPLICAS - 1, "every container is healthy")
-    assert '"checkout"' in _shell(machine, token + call), "deploy__list_services gave no services"
-    assert "Echo: hello" in _shell(machine, token + echo), "everything__echo did not echo"
-    listed = _shell(machine, token + tools)
+    assert '"checkout"' in shell(machine, token + call), "deploy__list_services gave no services"
+    assert "Echo: hello" in shell(machine, token + echo), "everything__echo did not echo"
+    listed = shell(machine, token + tools)
     assert "deploy__list_services" in listed, listed
     for hidden in ("everything__get-env", "deploy__start_deploy"):
         assert hidden not in listed, f"{hidden} is listed"
@@ -199,12 +189,13 @@ def replica_may_die(machine: Machine, compose: dict[str, Any]) -> None:
         f"          {load.answered} calls, {load.retried} tried again, 0 failed; 150 within {after:.1f} s of the kill"
     )
     machine.podman("start", "mcp-gateway_gateway_1")
+    until(lambda: _healthy(machine) == len(_containers(machine)), "the replica is back")
     until(lambda: sum(prometheus('up{job="mcp-gateway"}').values()) == REPLICAS, "Prometheus has both again")
 
 
 def stops_clean(machine: Machine, compose: dict[str, Any]) -> None:
     """docker compose down: no container and no network is left"""
-    _shell(machine, _commands()[-1])
+    shell(machine, commands()[-1])
     assert not _containers(machine), "containers are left"
     assert "mcp-gateway" not in machine.podman("network", "ls", "--format", "{{.Name}}"), "a network is left"
 
@@ -221,28 +212,8 @@ CHECKS: tuple[Callable[[Machine, dict[str, Any]], None], ...] = (
 )
 
 
-def _commands() -> list[str]:
-    return re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-
-
-def _shell(machine: Machine, commands: str) -> str:
-    """What these commands print, with podman in place of docker."""
-    done = subprocess.run(
-        ["bash", "-eu", "-c", DOCKER + commands],
-        cwd=ROOT,
-        env=machine.environment,
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=left(),
-    )
-    if done.returncode:
-        raise AssertionError(f"exit {done.returncode}: {commands}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout
-
-
 def _token(machine: Machine) -> str:
-    return _shell(machine, "sh examples/compose/token.sh deploy:read everything:use").strip()
+    return shell(machine, "sh examples/compose/token.sh deploy:read everything:use").strip()
 
 
 def _containers(machine: Machine) -> list[str]:

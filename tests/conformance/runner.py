@@ -1,6 +1,6 @@
 """The official conformance suites, directly against the fixture server and through the gateway.
 
-    python tests/conformance/run.py                     every set, about two minutes
+    python tests/conformance/run.py                       every set, about two minutes
     python tests/conformance/run.py --set server-0.1      one set (repeat for more)
     python tests/conformance/run.py --scenario caching    one scenario of the chosen sets
     python tests/conformance/run.py --write               also generate docs/conformance-scores.md

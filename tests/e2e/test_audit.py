@@ -86,13 +86,13 @@ def test_an_executed_call_has_an_intent_and_an_outcome(served: Gateway, client: 
         (lambda client: client.post(b"{}", Origin="https://evil.example"), 403, "invalid_request"),
         (lambda client: client.send("GET", client.url), 405, "invalid_request"),
         (lambda client: client.send("POST", client.url + "/none", b"{}", client.headers()), 404, "invalid_request"),
-        (lambda client: Client(client.url, None).modern("ping"), 401, "unauthenticated"),
-        (lambda client: Client(client.url, "a.b.c").modern("ping"), 401, "unauthenticated"),
+        (lambda client: Client(client.url, None).modern("server/discover"), 401, "unauthenticated"),
+        (lambda client: Client(client.url, "a.b.c").modern("server/discover"), 401, "unauthenticated"),
         (lambda client: client.call("raw__error"), 403, "insufficient_scope"),
         (lambda client: client.modern("no/such"), 404, "unknown_method"),
         (lambda client: client.call("raw__none"), 200, "unknown_tool"),
         (lambda client: client.call("raw__regional", {}, Mcp_Param_Region="x"), 400, "invalid_request"),
-        (lambda client: client.modern("ping"), 200, "ok"),
+        (lambda client: client.modern("server/discover"), 200, "ok"),
         (lambda client: client.modern("tools/list"), 200, "ok"),
         (lambda client: client.initialize(), 200, "ok"),
         (lambda client: (client.call("raw__steps"), client.call("raw__steps"))[1], 200, "rate_limited"),
@@ -206,7 +206,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with running(tmp_path_factory.mktemp("written"), ROUTES.format(url=backend.url)) as gateway:
         for _ in range(4):
             gateway.client("raw").call("raw__verbatim")
-        Client(gateway.url, None).modern("ping")
+        Client(gateway.url, None).modern("server/discover")
     backend.stop()
     return gateway.audit
 

@@ -58,7 +58,7 @@ def test_sigterm_lets_running_calls_end_and_tells_streams(gateway: Start, raw: R
         assert served.get("/healthz").status_code == 200
         assert client.call("raw__verbatim").status_code == 200  # still served while load balancers learn of it
         until(lambda: served.get("/healthz").status_code == 599)
-        assert b"stopping" in stream.rest()
+        assert b"\n: the stream ends here\n" in stream.rest()
         assert served.process.poll() is None
         raw.state.release.set()
         assert call.answer()["result"]["content"]
@@ -157,11 +157,12 @@ def test_two_workers_share_limits_sessions_and_metrics_and_are_replaced(
 
 
 def _survives_a_worker_that_cannot_start(served: Gateway, routes: str) -> None:
+    until(lambda: [len(list(Path(f"/proc/{pid}/task").iterdir())) > 1 for pid in _workers(served)] == [True, True])
     served.write("routes: 5\n")
-    until(lambda: served.log.count("routes not reloaded") >= 2)
+    until(lambda: served.log.count("routes not reloaded") >= 2)  # both have read their routes before
     os.kill(_workers(served)[0], signal.SIGKILL)
     until(lambda: served.log.count("routes.yaml:") >= 4)  # the replacement says why it does not start, then again
-    assert served.client("all").modern("ping").status_code == 200
+    assert served.client("all").modern("server/discover").status_code == 200
     assert metric(served, REQUESTS, method="tools/call", outcome="ok") == 30
     served.write(routes)
     until(lambda: served.get("/metrics").text.count("mcp_gateway_config_last_reload_successful 1.0") == 1)

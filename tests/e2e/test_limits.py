@@ -143,7 +143,7 @@ def test_limits_are_the_principals_own_whatever_its_token_or_session(served: Gat
 def test_lists_and_pings_are_not_counted(client: Client) -> None:
     for _ in range(4):
         assert "result" in client.modern("tools/list").json()
-        assert "result" in client.modern("ping").json()
+        assert "result" in client.modern("server/discover").json()
     assert _spend(client, 3, "two__verbatim") == ["ok", "ok", "refused"]
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gateway.audit import START, AuditEvent, Encoder, line_hash, parse_heads, snapshot
+from gateway.audit import START, AuditEvent, Encoder, line_hash, parse_heads
 from gateway.errors import AuditUnavailable
 from gateway.stores import audit_log
 from gateway.stores.audit_files import FileSink, head_path, verify
@@ -47,7 +47,7 @@ def child(path, count, name):
 
 
 def bodies(*names):
-    return [Encoder().encode(snapshot(AuditEvent(name), "request", 0.0)) for name in names]
+    return [Encoder().encode(AuditEvent(name), "request", 0.0) for name in names]
 
 
 def records_of(path):

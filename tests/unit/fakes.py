@@ -20,7 +20,7 @@ from gateway.pipeline import Pipeline
 from gateway.policy.authorize import authorize
 from gateway.policy.rate_limit import RateLimit
 from gateway.policy.validate import Validate
-from gateway.ports import Check, Notify, SessionState, Take, Verdict
+from gateway.ports import NO_TRACING, Check, Notify, SessionState, Take, Tracer, Verdict
 from gateway.protocol import lifecycle, revisions
 from gateway.protocol.answers import Answer
 from gateway.protocol.inbound import Inbound
@@ -116,6 +116,7 @@ class FakeBackend:
 
     def __init__(self, *answers: Any, audit: FakeAudit | None = None) -> None:
         self.up = True
+        self.keeps_state = False
         self.answers: list[Any] = list(answers) or [{"content": [], "isError": False}]
         self.requests: list[BackendRequest] = []
         self.notes: list[tuple[str, dict[str, Any]]] = []
@@ -232,6 +233,30 @@ class FakeConversations:
         self.cancelled.append((session_id, request_id))
 
 
+class FakeElsewhere:
+    """``ports.Elsewhere``: one other process, that answers a parked call with ``reply``."""
+
+    here = "here"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self.resumed: list[tuple[str, str, BackendRequest]] = []
+        self.reply: Any = {"content": []}
+
+    def subscribed(self, session_id: str, uri: str, principal: Principal, toolset: str | None) -> None:
+        self.told.append(("subscribed", session_id, uri, principal.subject))
+
+    def unsubscribed(self, session_id: str, uri: str) -> None:
+        self.told.append(("unsubscribed", session_id, uri))
+
+    def ended(self, session_id: str) -> None:
+        self.told.append(("ended", session_id))
+
+    async def resume(self, holder: str, route: str, request: BackendRequest) -> BackendReply:
+        self.resumed.append((holder, route, request))
+        return _reply(self.reply)
+
+
 class FakeHub:
     """``ports.Hub`` that keeps what it was told, and opens streams that are no more than a name."""
 
@@ -274,6 +299,7 @@ class Core:
         *,
         text: str = AUTH + ROUTES,
         checks: tuple[Check, ...] | None = None,
+        tracer: Tracer = NO_TRACING,
     ) -> None:
         self.routes = routes(text)
         self.listings = {listing.route: listing for listing in (LISTINGS if listings is None else listings)}
@@ -281,7 +307,8 @@ class Core:
         self.backends = {route.name: FakeBackend(audit=self.audit) for route in self.routes.routes}
         self.limits, self.meter, self.clock = FakeLimits(), FakeMeter(), Clock()
         self.sessions, self.conversations, self.seen = FakeSessions(), FakeConversations(), SeenUris()
-        self.hub = FakeHub()
+        self.hub, self.elsewhere = FakeHub(), FakeElsewhere()
+        self.states = RequestStates((KEY,), self.clock)
         self.who: dict[str, Principal] = dict(PEOPLE)
         self.failures: list[tuple[str, Exception]] = []
         self.sealer = SessionSealer((KEY,), self.clock)
@@ -289,10 +316,12 @@ class Core:
             checks=checks or (authorize, RateLimit(self.limits, self.meter), Validate()),
             audit=self.audit,
             server_info=SERVER_INFO,
-            states=RequestStates((KEY,), self.clock),
+            states=self.states,
             sessions=self.sessions,
             conversations=self.conversations,
             hub=self.hub,
+            elsewhere=self.elsewhere,
+            tracer=tracer,
             seen=self.seen,
             present=lambda: self.pipeline.rules,
             now=self.clock,

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.calls import MAX_QUESTIONS, MAX_ROUNDS
+from gateway.errors import BackendUnavailable
 from gateway.models import BackendReply
 from gateway.protocol import clients
 
@@ -20,6 +21,7 @@ from .fakes import (
     ROUTES,
     Core,
     FakeChannel,
+    call,
     inbound,
     listing,
     modern,
@@ -539,6 +541,55 @@ async def test_answers_that_are_no_object_are_refused_and_nothing_is_sent(answer
     retry = {**ROLLBACK, "requestState": await asked_first(core), "inputResponses": answers}
     assert (await called(core, retry))["error"]["code"] == -32602
     assert len(core.requests) == 1
+
+
+async def parked_elsewhere(core: Core, *, keeps_state: bool) -> Any:
+    """The retry of a call that another process has asked for."""
+    core.backends["deploy"].keeps_state = keeps_state
+    arguments = ROLLBACK["arguments"]
+    entry = core.pipeline.rules.catalog.find(None, "deploy__rollback")
+    asked = call(arguments, entry=entry, principal=core.who["ada"])
+    retry = {**ROLLBACK, "requestState": core.states.seal(asked, "s", "there"), "inputResponses": {"q": YES}}
+    return await called(core, retry, capabilities=CAN)
+
+
+async def test_a_parked_call_goes_on_at_the_process_that_holds_it() -> None:
+    core = Core()
+    core.elsewhere.reply = DONE
+    message = await parked_elsewhere(core, keeps_state=True)
+    assert message["result"]["content"] == DONE["content"]
+    ((holder, route, request),) = core.elsewhere.resumed
+    assert (holder, route, request.state, request.answers) == ("there", "deploy", "s", {"q": YES})
+    assert core.requests == []
+    assert outcome_of(core) == ("ok", 200, True)
+
+
+async def test_a_call_that_is_parked_again_elsewhere_goes_on_there() -> None:
+    core = Core()
+    core.elsewhere.reply = ASKING
+    sealed = sealed_of(await parked_elsewhere(core, keeps_state=True))
+    core.elsewhere.reply = DONE
+    await called(core, {**ROLLBACK, "requestState": sealed, "inputResponses": {"q": YES}}, capabilities=CAN)
+    assert [(holder, request.state) for holder, _, request in core.elsewhere.resumed] == [
+        ("there", "s"),
+        ("there", "state-of-the-backend"),
+    ]
+
+
+async def test_any_process_goes_on_with_a_backend_that_keeps_nothing() -> None:
+    core = core_with("deploy", DONE)
+    await parked_elsewhere(core, keeps_state=False)
+    assert core.elsewhere.resumed == []
+    assert core.requests[0].state == "s"
+
+
+async def test_a_holder_that_is_gone_is_said_and_nothing_runs_a_second_time() -> None:
+    core = Core()
+    core.elsewhere.reply = BackendUnavailable("The call is lost.", dispatched=True, retryable=False)
+    message = await parked_elsewhere(core, keeps_state=True)
+    assert message["result"]["isError"] is True
+    assert core.requests == []
+    assert outcome_of(core) == ("backend_unavailable", 200, True)
 
 
 # What a backend asks of a legacy client

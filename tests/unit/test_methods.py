@@ -208,6 +208,10 @@ async def test_a_session_subscribes_to_what_its_client_may_read_and_leaves_it() 
         ("subscribe", (session, "deploy://state")),
         ("unsubscribe", (session, "deploy://state")),
     ]
+    assert core.elsewhere.told == [
+        ("subscribed", session, "deploy://state", "bob"),
+        ("unsubscribed", session, "deploy://state"),
+    ]
     assert core.requests == []
 
 
@@ -218,6 +222,7 @@ async def test_a_session_does_not_subscribe_to_what_its_client_may_not_read(uri:
     core = Core()
     assert await error(core, "resources/subscribe", "legacy", token="eve", params={"uri": uri}) == (status, code)
     assert core.hub.told == []
+    assert core.elsewhere.told == []
 
 
 async def test_without_auth_everybody_may_what_is_public() -> None:

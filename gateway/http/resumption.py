@@ -1,0 +1,217 @@
+"""Streams of legacy calls that a client may leave and come back to (2025-11-25, ``basic/transports``, resumability).
+
+A call that takes a moment opens its stream with a priming event, and a GET with ``Last-Event-ID`` gets what it missed
+and the rest. A client that leaves such a stream does not cancel its call, unless it stays away. One process remembers:
+where the GET reaches another one, the id is unknown there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from time import monotonic
+from typing import Any
+
+from gateway.http.conversations import Conversations
+from gateway.http.kept import Kept, Reader, Timer
+from gateway.http.responder import RawHeaders, Responder, Send
+from gateway.http.streams import serve
+from gateway.protocol.answers import Answer
+
+OPEN_SECONDS = 0.05
+"""A call that is answered sooner is answered in JSON; a later one on a stream that can be resumed."""
+
+MAX_OF_SESSION = 4
+"""Streams, and so calls that go on without their client. A further call cannot be resumed."""
+
+MAX_STREAMS = 4_000
+MAX_ALL_BYTES = 64 * 1024 * 1024
+"""Of this process: the oldest answers are forgotten first."""
+
+KEPT_SECONDS = 300.0
+"""How long an answer is kept after the last use."""
+
+
+class Events:
+    """Every stream of this process that can be resumed.
+
+    Args:
+        clock: monotonic seconds. ``call_later``: as the loop's.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = monotonic,
+        call_later: Callable[[float, Callable[[], None]], Timer] | None = None,
+    ) -> None:
+        self._clock = clock
+        self.later = call_later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
+        self._streams: dict[str, Kept] = {}
+        self._answered: OrderedDict[str, Kept] = OrderedDict()
+        self._sessions: dict[str, list[Kept]] = {}
+        self._bytes = 0
+        self._sweeper: Timer | None = None
+
+    def __len__(self) -> int:
+        """Streams."""
+        return len(self._streams)
+
+    def open(self, session_id: str, toolset: str | None, task: asyncio.Task[Any]) -> Kept | None:
+        """A stream for the call that ``task`` serves; None where there is no room for one more."""
+        of_session = self._sessions.get(session_id, [])
+        if len(of_session) >= MAX_OF_SESSION:
+            old = next((kept for kept in of_session if kept.finished), None)
+            if old is None:
+                return None
+            self.forget(old)
+        if len(self._streams) >= MAX_STREAMS:
+            self._forget_oldest()
+        if len(self._streams) >= MAX_STREAMS or self._bytes >= MAX_ALL_BYTES:
+            return None
+        kept = Kept(self, (session_id, toolset), task)
+        self._streams[kept.id] = kept
+        self._sessions.setdefault(session_id, []).append(kept)
+        return kept
+
+    def resume(self, session_id: str, toolset: str | None, event_id: str) -> AbstractContextManager[Reader] | None:
+        """The rest of a stream of this session after an event; None where the id is unknown or nothing is missed."""
+        stream, _dot, number = event_id.rpartition(".")
+        kept = self._streams.get(stream)
+        if kept is None or kept.place != (session_id, toolset) or not _is_number(number):
+            return None
+        after = int(number)
+        if after > kept.last or (kept.finished and after == kept.last):
+            return None
+        if kept.finished:
+            self.finished(kept)
+        return kept.resumed(after)
+
+    def end_session(self, session_id: str) -> None:
+        """The session has ended: so have those of its calls that its client had left."""
+        for kept in tuple(self._sessions.get(session_id, ())):
+            self.forget(kept)
+            if kept.detached and not kept.finished:
+                kept.cancel()
+
+    # For ``Kept``
+
+    def has(self, kept: Kept) -> bool:
+        """Whether a stream can still be resumed."""
+        return kept.id in self._streams
+
+    def finished(self, kept: Kept) -> None:
+        """A stream has its answer, or was read again."""
+        if not self.has(kept):
+            return
+        kept.until = self._clock() + KEPT_SECONDS
+        self._answered[kept.id] = kept
+        self._answered.move_to_end(kept.id)
+        if self._sweeper is None:
+            self._sweeper = self.later(KEPT_SECONDS, self._sweep)
+
+    def grow(self, change: int) -> None:
+        """Bytes came or went."""
+        self._bytes += change
+        while self._bytes > MAX_ALL_BYTES and self._answered:
+            self._forget_oldest()
+
+    def forget(self, kept: Kept) -> None:
+        """Nobody can resume it any more; who reads it goes on."""
+        if self._streams.pop(kept.id, None) is None:
+            return
+        self._answered.pop(kept.id, None)
+        self._bytes -= kept.size
+        of_session = self._sessions[kept.place[0]]
+        of_session.remove(kept)
+        if not of_session:
+            del self._sessions[kept.place[0]]
+
+    def _forget_oldest(self) -> None:
+        if self._answered:
+            self.forget(next(iter(self._answered.values())))
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        while self._answered and next(iter(self._answered.values())).until <= now:
+            self._forget_oldest()
+        self._sweeper = self.later(KEPT_SECONDS, self._sweep) if self._answered else None
+
+
+class ResumableResponder(Responder):
+    """Sends one answer to a legacy session whose client takes an event stream.
+
+    Args:
+        toolset: where the request came in; its stream is resumed there only.
+    """
+
+    def __init__(
+        self, send: Send, headers: RawHeaders, *, conversations: Conversations, events: Events, toolset: str | None
+    ) -> None:
+        super().__init__(send, headers, may_stream=True, conversations=conversations)
+        self._events = events
+        self._toolset = toolset
+        self._call: tuple[str, asyncio.Task[Any]] | None = None
+        self._kept: Kept | None = None
+
+    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+        """See ``ports.Channel``."""
+        super().begin(session_id, request_id)
+        task = asyncio.current_task()
+        if resumable and task is not None:
+            self._call = (session_id, task)
+
+    def dispatched(self) -> None:
+        """See ``ports.Channel``."""
+        if self._call is None:
+            super().dispatched()
+        elif self._silence is None:
+            self._silence = asyncio.get_running_loop().call_later(OPEN_SECONDS, self._open)
+
+    async def finish(self, answer: Answer) -> None:
+        """Send the answer and end the response; where the client has left, keep it.
+
+        Raises:
+            CancelledError: the client has left, or reads nothing.
+        """
+        if self._kept is None or self._pump is None:
+            await super().finish(answer)
+            return
+        self._over()
+        self._kept.finish(answer.body)
+        await self._pump
+
+    def abandon(self) -> None:
+        """Nothing more is sent; an answer that was given can still be fetched."""
+        super().abandon()
+        if self._kept is not None:
+            self._kept.abandon()
+
+    def left(self) -> bool:
+        """The client has hung up; whether its call goes on, because it may come back."""
+        if self._kept is None or self._pump is None or not self._kept.leave():
+            return False
+        self._pump.cancel()
+        return True
+
+    def _write(self, body: bytes) -> None:
+        self._open()
+        if self._kept is None:
+            super()._write(body)
+        else:
+            self._kept.put(body)
+
+    def _open(self) -> None:
+        if self._pump is None and self._call is not None:
+            session_id, task = self._call
+            self._kept = self._events.open(session_id, self._toolset, task)
+            if self._kept is not None:
+                stream = serve(self._kept.open(), self._send, self._headers)
+                self._pump = asyncio.get_running_loop().create_task(stream)
+        super()._open()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9

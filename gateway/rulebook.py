@@ -1,0 +1,165 @@
+"""The rules as they are, and how they change: by a reload, and by what backends list.
+
+What decides is replaced as a whole. What did not change is kept, with its connections; what is gone ends when its calls
+have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway import catalog
+from gateway.backends.route_backend import RouteBackend
+from gateway.exchange import Rules
+from gateway.http.filters import ListKind
+from gateway.http.subscriptions import Subscriptions
+from gateway.models import Change, Kind, Listing
+from gateway.policy.authenticate import JwtAuthenticator
+from gateway.ports import Authenticate
+from gateway.routes import Auth, Route, Routes
+from gateway.stores.jwks import JwksStore
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_LISTS: Mapping[Kind, ListKind] = {
+    "tool": "tools",
+    "prompt": "prompts",
+    "resource": "resources",
+    "template": "resources",
+}
+
+
+class Rulebook:
+    """Holds the present ``rules``.
+
+    Args:
+        routes: the first ones; ``adopt`` them once the event loop runs.
+        spawn: runs something in the background.
+        max_response: bytes, over what any route says.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        metrics: Metrics,
+        hub: Subscriptions,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        version: str,
+        max_response: int,
+    ) -> None:
+        self.backends: dict[str, RouteBackend] = {}
+        self.jwks: JwksStore | None = None
+        self._metrics = metrics
+        self._hub = hub
+        self._spawn = spawn
+        self._version = version
+        self._max_response = max_response
+        self._listings: dict[str, Listing] = {}
+        self.rules = self._made_of(routes, _nobody)
+
+    async def adopt(self, routes: Routes) -> None:
+        """Make these routes the rules: keep what did not change, start what is new, retire what is gone."""
+        authenticate, jwks = await self._authenticator(routes.auth)
+        old = self.backends
+        self.backends = {route.name: self._backend(route, old.get(route.name)) for route in routes.routes}
+        kept = {id(backend) for backend in self.backends.values()}
+        for name, backend in old.items():
+            if id(backend) not in kept:
+                self._listings.pop(name, None)
+                self._spawn(backend.retire())
+        former, self.rules = self.rules, self._made_of(routes, authenticate)
+        self._hub.catalog_changed({_LISTS[kind] for kind in self.rules.catalog.differing(former.catalog)})
+        for name, backend in self.backends.items():
+            backend.watch(self._hub.wanted(name))
+        if self.jwks is not None and self.jwks is not jwks:
+            await self.jwks.aclose()
+        self.jwks = jwks
+
+    async def first_attempts(self) -> None:
+        """Wait until every backend was tried once, reached or not."""
+        await asyncio.gather(*(backend.first_attempt() for backend in self.backends.values()))
+
+    def wanted(self, route: str, uris: frozenset[str]) -> None:
+        """Clients watch other resources of a route than before."""
+        backend = self.backends.get(route)
+        if backend is not None:
+            backend.watch(uris)
+
+    def gauge(self) -> None:
+        """Set the metrics that are read rather than counted."""
+        metrics = self._metrics
+        for name, backend in self.backends.items():
+            metrics.up.labels(name).set(int(backend.up))
+            metrics.breaker.labels(name).set(backend.breaker_state)
+            listing = self._listings.get(name)
+            metrics.catalog_tools.labels(name).set(len(listing.tools) if listing else 0)
+            if backend.listing is not None:
+                metrics.catalog_age.labels(name).set(time.monotonic() - backend.listing.fetched_at)
+        metrics.sessions.labels("backend").set(sum(backend.sessions for backend in self.backends.values()))
+        metrics.parked.set(sum(backend.parked for backend in self.backends.values()))
+
+    async def aclose(self) -> None:
+        """End every backend and the fetching of keys."""
+        await asyncio.gather(*(backend.aclose() for backend in self.backends.values()))
+        if self.jwks is not None:
+            await self.jwks.aclose()
+
+    async def _authenticator(self, auth: Auth | None) -> tuple[Authenticate, JwksStore | None]:
+        if auth is None:
+            return _nobody, None
+        if self.jwks is not None and self.rules.routes.auth == auth:
+            return self.rules.authenticate, self.jwks
+        jwks = JwksStore(auth)
+        await jwks.start()
+        return JwtAuthenticator(auth, jwks), jwks
+
+    def _backend(self, route: Route, current: RouteBackend | None) -> RouteBackend:
+        if current is not None and current.serves(route):
+            return current
+        backend = RouteBackend(
+            route,
+            on_listing=self._listed,
+            on_change=self._changed,
+            meter=self._metrics,
+            version=self._version,
+            max_response=self._max_response,
+        )
+        backend.start()
+        return backend
+
+    def _listed(self, listing: Listing) -> None:
+        """A backend offers something else than before."""
+        self._listings[listing.route] = listing
+        self.rules = replace(self.rules, catalog=self._catalog(self.rules.routes))
+
+    def _changed(self, change: Change) -> None:
+        """A backend says that something of it changed; the catalogue already has it."""
+        self._hub.changed(change)
+
+    def _made_of(self, routes: Routes, authenticate: Authenticate) -> Rules:
+        return Rules(
+            authenticate=authenticate,
+            routes=routes,
+            catalog=self._catalog(routes),
+            backends=dict(self.backends),
+            scopes={None: routes.scopes(), **{name: routes.scopes(name) for name in routes.toolsets}},
+            by_name={route.name: route for route in routes.routes},
+        )
+
+    def _catalog(self, routes: Routes) -> catalog.Catalog:
+        built = catalog.build(routes, self._listings)
+        for omission in built.omissions:
+            log.warning("left out", extra={"route": omission.route, "entry": omission.name, "reason": omission.reason})
+        return built
+
+
+async def _nobody(headers: Sequence[bytes]) -> Any:
+    """No authentication is configured; the pipeline never asks."""
+    raise NotImplementedError
