@@ -68,6 +68,6 @@ clients-test: $(VENV)/.dev ## Drive the demo with clients of other SDKs (needs N
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the hashed lock files anew (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra otel pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra demo -c requirements.lock pyproject.toml -o examples/requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra dev -c requirements.lock pyproject.toml -o tests/requirements.lock

@@ -80,6 +80,9 @@ def _test() -> int:
             with _timed(check.__doc__ or check.__name__):
                 check(machine, compose)
             passed += 1
+    except AssertionError:
+        _show_unhealthy(machine)
+        raise
     finally:
         rest = [] if keep else machine.close()
     if keep:
@@ -221,13 +224,24 @@ def _containers(machine: Machine) -> list[str]:
 
 
 def _healthy(machine: Machine) -> int:
+    return len(_containers(machine)) - len(_unhealthy(machine))
+
+
+def _unhealthy(machine: Machine) -> list[str]:
     """podman runs health checks by systemd timers; without systemd they are run here."""
     command = ["podman", "healthcheck", "run"]
-    checks = [
-        subprocess.run([*command, name], env=machine.environment, capture_output=True, check=False)
+    return [
+        name
         for name in _containers(machine)
+        if subprocess.run([*command, name], env=machine.environment, capture_output=True, check=False).returncode
     ]
-    return sum(check.returncode == 0 for check in checks)
+
+
+def _show_unhealthy(machine: Machine) -> None:
+    for name in _unhealthy(machine):
+        command = ["podman", "logs", "--tail", "5", name]
+        logs = subprocess.run(command, env=machine.environment, text=True, capture_output=True, check=False)
+        print(f"{name} is not healthy:\n{logs.stdout}{logs.stderr}", flush=True)
 
 
 def _size(machine: Machine, tag: str) -> int:

@@ -44,8 +44,9 @@ def fixture(folder: Path, era: str = "both") -> Iterator[str]:
     """A fixture server; its URL."""
     port = free_port()
     command = [sys.executable, "-m", "tests.conformance.server", "--port", str(port), "--era", era]
-    with _process(command, folder / f"fixture-{era}-{port}.log") as process:
-        _until_open(process, port, "the fixture server")
+    log = folder / f"fixture-{era}-{port}.log"
+    with _process(command, log) as process:
+        _until_open(process, port, "the fixture server", log)
         yield f"http://127.0.0.1:{port}/mcp"
 
 
@@ -68,8 +69,9 @@ def gateway(folder: Path, backends: Mapping[str, str]) -> Iterator[dict[str, str
         "GATEWAY_DRAIN_DELAY_SECONDS": "0",
         "GATEWAY_DRAIN_SECONDS": "1",
     }
-    with _process([sys.executable, "-m", "gateway", "serve"], folder / "gateway.log", environ) as process:
-        _until_open(process, port, "the gateway", "/readyz")
+    log = folder / "gateway.log"
+    with _process([sys.executable, "-m", "gateway", "serve"], log, environ) as process:
+        _until_open(process, port, "the gateway", log, "/readyz")
         yield {name: f"http://127.0.0.1:{port}/mcp/{name}" for name in backends if name != "beside"}
 
 
@@ -108,11 +110,12 @@ def _process(
             process.wait()
 
 
-def _until_open(process: subprocess.Popen[bytes], port: int, what: str, path: str | None = None) -> None:
+def _until_open(process: subprocess.Popen[bytes], port: int, what: str, log: Path, path: str | None = None) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not _open(port, path):
         if process.poll() is not None:
-            raise Missing(f"{what} ended at its start with exit code {process.returncode}; see its log")
+            last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
+            raise Missing(f"{what} ended at its start with exit code {process.returncode}: {last}")
         if time.monotonic() > deadline:
             raise Missing(f"{what} was not ready within {START_SECONDS:.0f} s")
         time.sleep(0.05)
