@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import watchfiles
 
 from gateway.backends.route_backend import RouteBackend
 from gateway.errors import ConfigError
-from gateway.exchange import Policy
+from gateway.exchange import Policy, Rules
 from gateway.http.application import Application
 from gateway.http.conversations import Conversations
 from gateway.http.endpoint import Endpoint
@@ -68,7 +68,7 @@ class Gateway:
         self._version = version
         # Not resolved: a ConfigMap's file is a link, and what it leads to is replaced with its folder.
         self._folder = Path(settings.config).absolute().parent
-        self._content = _content(Path(settings.config))
+        self._version_read = _version_of(settings.config)
         routes = load()
         keys = settings.key_ring or (os.urandom(32),)
         self.metrics = Metrics(version)
@@ -102,11 +102,24 @@ class Gateway:
         )
         self._conversations = Conversations(self._relay.here)
         self._tracer = open_tracer(os.environ, version=version)
-        replicas = Replicas(self._relay, self._conversations, self.hub, present=lambda: self._book.rules, now=time.time)
-        policy = Policy(
+        self.pipeline = Pipeline(
+            self._policy(keys),
+            sealer=SessionSealer(keys, time.time),
+            meter=self.metrics,
+            failed=_log_failure,
+        )
+
+    def _policy(self, keys: Sequence[bytes]) -> Policy:
+        """The checks in their order, and everything else that an exchange needs."""
+
+        def present() -> Rules:
+            return self._book.rules
+
+        replicas = Replicas(self._relay, self._conversations, self.hub, present=present, now=time.time)
+        return Policy(
             checks=(authorize, RateLimit(self._limits, self.metrics), Validate()),
             audit=self.audit,
-            server_info=server_info(version),
+            server_info=server_info(self._version),
             states=RequestStates(keys, time.time),
             sessions=self._sessions,
             conversations=replicas,
@@ -114,14 +127,8 @@ class Gateway:
             elsewhere=replicas,
             tracer=self._tracer or NO_TRACING,
             seen=SeenUris(),
-            present=lambda: self._book.rules,
+            present=present,
             now=time.time,
-        )
-        self.pipeline = Pipeline(
-            policy,
-            sealer=SessionSealer(keys, time.time),
-            meter=self.metrics,
-            failed=_log_failure,
         )
 
     # What is served
@@ -230,19 +237,18 @@ class Gateway:
         log.info("routes reloaded", extra={"routes": [route.name for route in routes.routes]})
 
     async def _watch(self) -> None:
-        """Reload when the file's content changes.
+        """Reload when the file is another one or was written to.
 
         Its folder is watched: a ConfigMap is swapped by a link beside the file. Our own log may be in there too. Some
         file systems tell nothing of changes, so every few seconds is a look without any.
         """
-        path = Path(self._settings.config)
-        last = self._content
+        last = self._version_read
         async for _changes in watchfiles.awatch(
             self._folder, recursive=False, rust_timeout=_LOOK_MILLISECONDS, yield_on_timeout=True
         ):
-            content = await asyncio.to_thread(_content, path)
-            if content != last:
-                last = content
+            found = await asyncio.to_thread(_version_of, self._settings.config)
+            if found != last:
+                last = found  # before the load: what is written during it is found at the next look
                 await self._reload()
 
     # Small things
@@ -279,11 +285,13 @@ class Gateway:
                 log.error("background work failed", exc_info=error)
 
 
-def _content(path: Path) -> bytes | None:
+def _version_of(path: Path) -> tuple[int, ...] | None:
+    """What differs after every write; not the content, which may be what it was before the last load."""
     try:
-        return path.read_bytes()
+        found = path.stat()
     except OSError:
         return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _specification(sink: Any) -> str:

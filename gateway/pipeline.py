@@ -235,7 +235,8 @@ class Pipeline:
         )
         path.exchange = exchange
         if path.era == "legacy":
-            channel.begin(path.inbound.headers["mcp-session-id"], message.id)
+            resumable = request.revision in revisions.RESUMABLE
+            channel.begin(path.inbound.headers["mcp-session-id"], message.id, resumable=resumable)
         return await answer(exchange, self._policy)
 
     async def _request(self, path: _Path, principal: Principal, message: jsonrpc.Request, body: bytes) -> ClientRequest:
@@ -348,8 +349,8 @@ class _OfRequest:
     def dispatched(self) -> None:
         self._channel.dispatched()
 
-    def begin(self, session_id: str, request_id: str | int) -> None:
-        self._channel.begin(session_id, request_id)
+    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+        self._channel.begin(session_id, request_id, resumable=resumable)
 
     async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
         return await self._channel.ask(method, params, seconds)

@@ -21,8 +21,11 @@ Notify = Callable[[str, Mapping[str, Any]], None]
 class Channel(Protocol):
     """The way to a client while its request runs."""
 
-    def begin(self, session_id: str, request_id: str | int) -> None:
-        """The request is of this legacy session: its client may cancel it and may be asked."""
+    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+        """The request is of this legacy session: its client may cancel it and may be asked.
+
+        With ``resumable`` the client knows how to leave the answer's stream and come back to it.
+        """
         ...
 
     @property

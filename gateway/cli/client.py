@@ -65,9 +65,10 @@ def _run(work: Any) -> Any:
     try:
         return asyncio.run(work)
     except* MCPError as group:
-        fail(_first(group).error.message)
+        problem = _first(group).error.message
     except* (httpx2.HTTPError, OSError) as group:
-        fail(f"the gateway cannot be reached: {_first(group)}")
+        problem = f"the gateway cannot be reached: {_first(group)}"
+    fail(problem)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Any:

@@ -38,7 +38,7 @@ class Conversations:
 
     def cancel(self, session_id: str, request_id: Any) -> None:
         """See ``ports.Conversations``."""
-        if isinstance(request_id, str | int):
+        if isinstance(request_id, str | int) and not isinstance(request_id, bool):
             task = self._running.pop((session_id, request_id), None)
             if task is not None:
                 task.cancel()

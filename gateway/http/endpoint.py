@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from gateway.errors import InvalidRequest, Refusal
 from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
 from gateway.http.responder import Responder
+from gateway.http.resumption import Events, ResumableResponder
+from gateway.http.server import LEFT
 from gateway.pipeline import Pipeline
 from gateway.protocol.answers import Answer
 from gateway.protocol.inbound import Inbound
@@ -35,11 +37,12 @@ class Endpoint:
         self._pipeline = pipeline
         self._guard = guard
         self._conversations = conversations
+        self._events = Events()
         self._max_body = max_body
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count(1)
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one HTTP request below ``PATH``."""
         headers, repeated, authorization = _read_headers(scope["headers"])
         inbound = Inbound(
@@ -62,7 +65,7 @@ class Endpoint:
                 reply_headers.append((b"allow", b"POST"))
             await Responder(send, reply_headers, may_stream=False).finish(await self._pipeline.refuse(inbound, refusal))
             return
-        await self._serve(scope["method"], inbound, send, reply_headers)
+        await self._serve(scope, inbound, send, reply_headers)
 
     def _admit(self, scope: Mapping[str, Any], inbound: Inbound) -> None:
         """What is refused before anybody is authenticated."""
@@ -81,22 +84,48 @@ class Endpoint:
         elif method == "GET" and not guards.accepts(headers, "text/event-stream"):
             raise InvalidRequest("This stream is text/event-stream.", status=406)
 
-    async def _serve(self, method: str, inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _serve(
+        self, scope: MutableMapping[str, Any], inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        method = scope["method"]
         if method == "POST":
-            may_stream = guards.accepts(inbound.headers, "text/event-stream")
-            responder = Responder(send, headers, may_stream=may_stream, conversations=self._conversations)
+            responder = self._responder(scope, inbound, send, headers)
             try:
                 await self._finish(await self._pipeline.post(inbound, responder), responder, inbound, (send, headers))
             finally:
                 responder.abandon()
         elif method == "GET":
             responder = Responder(send, headers, may_stream=False)
-            await self._finish(await self._pipeline.stream(inbound), responder, inbound, (send, headers))
+            answer = self._resumed(await self._pipeline.stream(inbound), inbound)
+            await self._finish(answer, responder, inbound, (send, headers))
         elif method == "DELETE":
-            await Responder(send, headers, may_stream=False).finish(await self._pipeline.end(inbound))
+            answer = await self._pipeline.end(inbound)
+            if answer.status == 204:
+                self._events.end_session(inbound.headers["mcp-session-id"])
+            await Responder(send, headers, may_stream=False).finish(answer)
         else:
             headers += self._guard.preflight(inbound.headers["origin"])
             await Responder(send, headers, may_stream=False).finish(Answer(204))
+
+    def _responder(
+        self, scope: MutableMapping[str, Any], inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]
+    ) -> Responder:
+        may_stream = guards.accepts(inbound.headers, "text/event-stream")
+        if not may_stream or "mcp-session-id" not in inbound.headers:
+            return Responder(send, headers, may_stream=may_stream, conversations=self._conversations)
+        responder = ResumableResponder(
+            send, headers, conversations=self._conversations, events=self._events, toolset=inbound.toolset
+        )
+        scope[LEFT] = responder.left
+        return responder
+
+    def _resumed(self, answer: Answer, inbound: Inbound) -> Answer:
+        """The stream that a client comes back to, in place of the one of its session."""
+        event_id = inbound.headers.get("last-event-id")
+        if event_id is None or answer.opens is None:
+            return answer
+        opens = self._events.resume(inbound.headers["mcp-session-id"], inbound.toolset, event_id)
+        return answer if opens is None else Answer(answer.status, opens=opens)
 
     async def _finish(self, answer: Answer, responder: Responder, inbound: Inbound, out: _Out) -> None:
         """Send an answer, or hold the stream open that it is."""

@@ -34,7 +34,9 @@ class Timer(Protocol):
 class Store(Protocol):
     """What a stream needs of the place where it can be found again."""
 
-    later: Callable[[float, Callable[[], None]], Timer]
+    def later(self, seconds: float, call: Callable[[], None], /) -> Timer:
+        """As the loop's ``call_later``."""
+        ...
 
     def has(self, kept: Kept) -> bool:
         """Whether it can still be resumed."""

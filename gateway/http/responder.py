@@ -54,7 +54,7 @@ class Responder:
         """See ``ports.Channel``."""
         return self._may_stream and self._of is not None
 
-    def begin(self, session_id: str, request_id: str | int) -> None:
+    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
         self._over()
         if self._conversations is not None:
@@ -67,8 +67,7 @@ class Responder:
         session_id = self._of[0]
         number, waiting = self._conversations.question(session_id)
         asked = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        self._waiting.append(event(encode(asked)))
-        self._open()
+        self._write(encode(asked))
         return await self._conversations.answer(session_id, number, waiting, seconds)
 
     def dispatched(self) -> None:
@@ -80,8 +79,7 @@ class Responder:
         """Queue a notification; the oldest are dropped for a client that does not read."""
         if not self._may_stream:
             return
-        self._waiting.append(event(encode({"jsonrpc": "2.0", "method": method, "params": params})))
-        self._open()
+        self._write(encode({"jsonrpc": "2.0", "method": method, "params": params}))
 
     async def finish(self, answer: Answer) -> None:
         """Send the answer and end the response."""
@@ -108,6 +106,10 @@ class Responder:
         if self._conversations is not None and self._of is not None:
             self._conversations.end(self._of)
 
+    def _write(self, body: bytes) -> None:
+        self._waiting.append(event(body))
+        self._open()
+
     def _open(self) -> None:
         if self._pump is None:
             self._wake = asyncio.Event()
@@ -119,7 +121,9 @@ class Responder:
             self._wake.set()
 
     async def _plain(self, answer: Answer) -> None:
-        headers = [*self._headers, *((name.encode(), value.encode("latin-1")) for name, value in answer.headers)]
+        headers = list(self._headers)
+        for name, value in answer.headers:
+            headers.append((name.encode(), value.encode("latin-1")))
         if answer.body:
             headers.append(_JSON)
         if answer.status != 204:

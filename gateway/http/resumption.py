@@ -155,6 +155,7 @@ class ResumableResponder(Responder):
         self._toolset = toolset
         self._call: tuple[str, asyncio.Task[Any]] | None = None
         self._kept: Kept | None = None
+        self._reader: Reader | None = None
 
     def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
@@ -191,10 +192,10 @@ class ResumableResponder(Responder):
 
     def left(self) -> bool:
         """The client has hung up; whether its call goes on, because it may come back."""
-        if self._kept is None or self._pump is None or not self._kept.leave():
+        if self._kept is None or self._pump is None:
             return False
         self._pump.cancel()
-        return True
+        return self._kept.reader is not self._reader or self._kept.leave()
 
     def _write(self, body: bytes) -> None:
         self._open()
@@ -208,8 +209,9 @@ class ResumableResponder(Responder):
             session_id, task = self._call
             self._kept = self._events.open(session_id, self._toolset, task)
             if self._kept is not None:
-                stream = serve(self._kept.open(), self._send, self._headers)
-                self._pump = asyncio.get_running_loop().create_task(stream)
+                self._reader = self._kept.open()
+                writing = serve(self._reader, self._send, self._headers)
+                self._pump = asyncio.get_running_loop().create_task(writing)
         super()._open()
 
 

@@ -9,13 +9,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any, ClassVar, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
+
+LEFT = "gateway.left"
+"""The key of a scope whose application decides itself what becomes of a request when its client hangs up.
+
+The value is called then, and returns whether the request goes on.
+"""
 
 _TIMED_OUT = (408, "The request did not arrive in time.")
 _MALFORMED = (400, "This is not a well-formed HTTP request.")
@@ -64,7 +71,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """The head is whole: serve it, unless it is larger than anybody needs."""
         self._phase, self._head_bytes = "body", 0
         headers = self.headers
-        if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
+        if len(headers) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > MAX_HEAD_BYTES:
             self._end(*_TOO_LARGE)
             return
         super().on_headers_complete()
@@ -89,13 +96,16 @@ class GatewayProtocol(HttpToolsProtocol):
         self._disarm()
         unanswered = self.cycle is not None and not self.cycle.response_complete
         super().connection_lost(exc)
-        if unanswered and self._task is not None:
+        if unanswered and self._task is not None and not self._goes_on():
             self._task.cancel()
 
+    def _goes_on(self) -> bool:
+        """Whether what was asked for is to be finished without its client."""
+        left = cast(Mapping[str, Any], self.cycle.scope).get(LEFT)
+        return left is not None and bool(left())
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        once = _OneWrite(self.transport, cycle.on_response)
-        cycle.transport, cycle.on_response = once, once.complete  # type: ignore[assignment]
-        task = self._task = self.loop.create_task(cycle.run_asgi(_quiet(cycle, app)))
+        task = self._task = self.loop.create_task(cycle.run_asgi(_Answer(cycle, app)))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
@@ -126,50 +136,65 @@ class GatewayProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class _OneWrite:
-    """A transport that keeps an answer's head back until its first body bytes."""
+class _Answer:
+    """The application with one request's ``send``: what has its length and comes in one piece leaves in one write.
 
-    __slots__ = ("_completed", "_head", "_started", "_transport")
+    Everything else, streams above all, goes the long way through uvicorn.
+    """
 
-    def __init__(self, transport: asyncio.Transport, completed: Callable[[], None]) -> None:
-        self._transport = transport
-        self._completed = completed
-        self._head = b""
-        self._started = False
+    __slots__ = ("_app", "_cycle", "_start")
 
-    def write(self, data: bytes) -> None:
-        if self._started:
-            self._transport.write(self._head + data if self._head else data)
-            self._head = b""
-        elif data.startswith(b"HTTP/1.1 1"):  # 100 Continue is an answer of its own
-            self._transport.write(data)
-        else:
-            self._head, self._started = data, True
+    def __init__(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._cycle = cycle
+        self._app = app
+        self._start: Any = None
 
-    def complete(self) -> None:
-        """The answer is whole; one without a body, to HEAD, is its head alone."""
-        if self._head:
-            self.write(b"")
-        self._completed()
-
-    def close(self) -> None:
-        if self._head:
-            self.write(b"")
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-
-def _quiet(cycle: RequestResponseCycle, app: Any) -> Any:
-    """The application, without a report or an invented answer when it was cancelled."""
-
-    async def run(scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve, without a report or an invented answer when it was cancelled."""
         try:
-            await app(scope, receive, send)
+            await self._app(scope, receive, self._send)
         except asyncio.CancelledError:
             # The client left, or the drain is over. A status would claim that nothing was executed: say none.
-            cycle.transport.close()
-            cycle.disconnected = True
+            self._cycle.transport.close()
+            self._cycle.disconnected = True
 
-    return run
+    async def _send(self, message: Any) -> None:
+        cycle = self._cycle
+        if self._start is None:
+            if message["type"] == "http.response.start":
+                self._start = message
+            else:
+                await cycle.send(message)
+            return
+        start, self._start = self._start, None
+        head = b"" if message.get("more_body") else _head_of(start, message["body"], cycle)
+        if not head:
+            await cycle.send(start)
+            await cycle.send(message)
+            return
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(head + message["body"])
+        cycle.message_event.set()
+        cycle.on_response()
+
+
+def _head_of(start: Any, body: bytes, cycle: RequestResponseCycle) -> bytes:
+    """The head of a whole answer on a connection that stays; empty where it is anything else, or malformed."""
+    headers = start["headers"]
+    lines = [STATUS_LINE[start["status"]], *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
+    head = b"".join(lines)
+    if (
+        (b"content-length", b"%d" % len(body)) not in headers
+        or head.count(b"\n") != len(lines)
+        or head.count(b"\r") != len(lines)
+        or b"\nconnection:" in head
+        or b"\ntransfer-encoding:" in head
+        or not cycle.keep_alive
+        or cycle.disconnected
+        or cycle.flow.write_paused
+        or cycle.default_headers
+        or cycle.scope["method"] == "HEAD"
+    ):
+        return b""
+    return head

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
+from typing import Protocol
 
 from gateway.http.responder import KEEP_ALIVE_SECONDS, STREAM_HEADERS, RawHeaders, Send
 
@@ -74,7 +75,15 @@ class Stream:
             _done(self._wake)
 
 
-async def serve(stream: Stream, send: Send, headers: RawHeaders) -> None:
+class Source(Protocol):
+    """What can be written as a stream."""
+
+    async def next(self) -> tuple[bytes, bool]:
+        """See ``Stream.next``."""
+        ...
+
+
+async def serve(stream: Source, send: Send, headers: RawHeaders) -> None:
     """Write a stream as server-sent events until it ends or the client leaves, which cancels this.
 
     Raises:

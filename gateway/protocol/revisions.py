@@ -8,6 +8,9 @@ LATEST_LEGACY = LEGACY[0]
 BATCH_REVISION = "2025-03-26"
 """The one revision in which a body may be an array of messages."""
 
+RESUMABLE = frozenset({"2025-11-25"})
+"""Legacy revisions whose clients understand the priming event of a stream that can be resumed."""
+
 PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"

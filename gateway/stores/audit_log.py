@@ -92,10 +92,11 @@ class _Lane:
         self._thread = threading.Thread(target=self._run, name=f"audit-{sink.name}", daemon=True)
         self._thread.start()
 
-    @property
-    def busy(self) -> bool:
-        """The thread has a batch; one more would only make it and the event loop wake each other."""
-        return bool(self._unconfirmed) and not self.failing
+    def holds(self, more: int) -> bool:
+        """Whether ``more`` records had better gather: the thread has a batch, and one more would only make it and the
+        event loop wake each other. Not where they are over ``BACKLOG``, which ``submit`` has to see.
+        """
+        return bool(self._unconfirmed) and not self.failing and self._records + more <= BACKLOG
 
     def submit(self, records: Sequence[bytes], waiters: Sequence[asyncio.Future[None]]) -> None:
         """Hand over to the thread; drop what is over ``BACKLOG``."""
@@ -268,7 +269,7 @@ class AuditWriter:
         self._lanes: list[_Lane] = []
         self._records: list[bytes] = []
         self._waiters: list[asyncio.Future[None]] = []
-        self._flush_at: asyncio.Handle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._soon = False
         self._held = False
 
@@ -286,12 +287,15 @@ class AuditWriter:
         self._loop = asyncio.get_running_loop()
         refusal = _unavailable if self._denies else None
         self._lanes = [
-            _Lane(sink, self._on_result, sync=self._sync, refusal=refusal, settled=self._go_on) for sink in self._sinks
+            _Lane(sink, self._on_result, sync=self._sync, refusal=refusal, settled=self._settled)
+            for sink in self._sinks
         ]
 
     async def aclose(self) -> None:
         """Write everything that was recorded and end the threads. What comes later is refused."""
-        self._flush(closing=True)
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._hand_over()
         lanes, self._lanes = self._lanes, []
         await asyncio.gather(*(lane.aclose() for lane in lanes))
 
@@ -300,15 +304,13 @@ class AuditWriter:
         if not self.healthy:
             self._on_result(self._sinks[0].name, "refused", 1)
             raise _unavailable()
-        event.intended = True
         waiter = self._loop.create_future()
         self._records.append(self._encoder.encode(event, "intent", time.time()))
+        event.intended = True
         self._waiters.append(waiter)
         if not self._soon:
             self._soon = True
-            if self._flush_at is not None:
-                self._flush_at.cancel()
-            self._flush_at = self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         await waiter
 
     def append(self, event: AuditEvent) -> None:
@@ -317,23 +319,25 @@ class AuditWriter:
             self._on_result(self._sinks[0].name, "dropped", 1)
             return
         self._records.append(self._encoder.encode(event, "outcome" if event.intended else "request", time.time()))
-        if self._flush_at is None:
-            self._flush_at = self._loop.call_later(LINGER, self._flush)
+        if self._lingering is None:
+            self._lingering = self._loop.call_later(LINGER, self._linger)
 
-    def _go_on(self) -> None:
-        """The deciding sink has taken what it had: hand over what gathered meanwhile."""
-        if self._held and not self._lanes[0].busy:
+    def _linger(self) -> None:
+        self._lingering = None
+        self._flush()
+
+    def _settled(self) -> None:
+        """The deciding sink has taken what it had, or fails: hand over what gathered meanwhile."""
+        if self._held:
             self._flush()
 
-    def _flush(self, *, closing: bool = False) -> None:
-        if self._flush_at is not None:
-            self._flush_at.cancel()
-        self._flush_at, self._soon = None, False
-        if not self._records:
-            return
-        self._held = self._lanes[0].busy and not closing
-        if self._held:
-            return
+    def _flush(self) -> None:
+        self._soon = False
+        self._held = bool(self._records) and bool(self._lanes) and self._lanes[0].holds(len(self._records))
+        if self._records and not self._held:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
         records, self._records = self._records, []
         waiters, self._waiters = self._waiters, []
         for lane in self._lanes:

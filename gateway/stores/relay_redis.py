@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from gateway.ports import RelayLost
 from gateway.stores.redis_connection import TAG
 from gateway.stores.relay import MOST_RUNNING, Handler, MemoryRelay, answer_of
 from gateway.stores.relay_frames import EVERYBODY, Frames, Head
+from gateway.stores.relay_lookout import PRESENT, Lookout, missing
 from gateway.stores.relay_outbox import Outbox, Parcel
 
 MAX_BYTES = 17 * 2**20
@@ -37,14 +38,11 @@ MAX_BYTES = 17 * 2**20
 _MOST_QUEUED = 4 * MAX_BYTES
 _MOST_SECONDS = 3600.0
 _LOOK = 0.4  # seconds between two looks
-_PRESENT = 2000  # milliseconds that a presence key lives
 _PATIENCE = 0.3  # until an addressee that does not listen is nobody
 _ANSWER_PATIENCE = 3.0  # the same for an answer, which an outage must not lose
-_COMEBACK = 1.5  # after an outage anybody may be missing for so long
-_AWAY = 3.0  # an outage of Redis that ends what waits
 _CONNECT = 1.0
 _SOCKET = 2.0
-_LISTEN_AGAIN = 0.1
+_AGAIN = 0.1
 _QUIET = 3  # seconds without a word of Redis, pings included
 _GOODBYE = 0.5
 _WARN = 60.0
@@ -90,7 +88,8 @@ class RedisRelay:
         self._questions: dict[str, tuple[str, asyncio.Future[bytes | RelayLost]]] = {}
         self._held: dict[str, tuple[str, asyncio.Task[bytes]]] = {}
         self._listening = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._told = False
         self._warned = -_WARN
 
@@ -122,8 +121,8 @@ class RedisRelay:
 
     async def start(self) -> None:
         """Begin to listen. An outage is not an error here."""
-        work = (self._listen(), self._outbox.run(), self._look())
-        self._tasks = [asyncio.create_task(each, name="relay") for each in work]
+        for work in (self._listen, self._outbox.run, self._look):
+            self._run(work)
         with suppress(TimeoutError):
             async with asyncio.timeout(_CONNECT):
                 await self._listening.wait()
@@ -133,12 +132,29 @@ class RedisRelay:
         self._lose(None, "this process stops")
         await self._local.aclose()
         await self._outbox.flush(_GOODBYE)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(RedisError, OSError):
-            await self._redis.delete(_name(self.here))
+        self._closed = True
+        while self._tasks:  # again, because asyncio.wait_for of Python 3.11 may lose a cancellation
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=_AGAIN)
+        with suppress(RedisError, OSError):  # TimeoutError is one
+            async with asyncio.timeout(_GOODBYE):
+                await self._redis.delete(_name(self.here))
         await self._redis.aclose()
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run it until this relay is closed, whatever happens to it."""
+        if not self._closed:
+            task = asyncio.get_running_loop().create_task(work(), name="relay")
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ran, work))
+
+    def _ran(self, work: Callable[[], Coroutine[Any, Any, None]], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("the relay failed and is started again", exc_info=error)
+            asyncio.get_running_loop().call_later(_AGAIN, self._run, work)
 
     # Outgoing
 
@@ -197,14 +213,14 @@ class RedisRelay:
                 log.warning("messages between the processes do not arrive, Redis is away: %s", reason)
             self._told = True
             self._lookout.shaken(asyncio.get_running_loop().time())
-            await asyncio.sleep(_LISTEN_AGAIN)
+            await asyncio.sleep(_AGAIN)
 
     async def _subscription(self) -> None:
         """Hear until Redis falls silent; a ping each second makes it say something."""
         quiet = 0
         subscription = self._redis.pubsub()
         try:
-            await self._redis.set(_name(self.here), b"1", px=_PRESENT)
+            await self._redis.set(_name(self.here), b"1", px=PRESENT)
             await subscription.subscribe(_name(self.here), _name(EVERYBODY))
             while quiet < _QUIET:
                 message = await subscription.get_message(timeout=1.0)
@@ -236,13 +252,11 @@ class RedisRelay:
         elif head.kind == "ask":
             self._asked(head, payload)
         elif head.kind == "cancel":
-            asker, task = self._held.get(head.id, ("", None))
-            if task is not None and asker == head.sender:
-                task.cancel()
+            if head.id in self._held:
+                self._held[head.id][1].cancel()
         else:
-            asked, answer = self._questions.get(head.id, ("", None))
-            if answer is not None and asked == head.sender:
-                del self._questions[head.id]
+            _, answer = self._questions.pop(head.id, ("", None))
+            if answer is not None:
                 _give(answer, payload if head.kind == "answer" else RelayLost("it did not answer", delivered=True))
 
     def _asked(self, head: Head, payload: bytes) -> None:
@@ -281,28 +295,15 @@ class RedisRelay:
             began = loop.time()
             watched = {there for there, _ in (*self._questions.values(), *self._held.values())}
             try:
-                missing = await self._missing(sorted(watched))
+                absent = await missing(
+                    self._redis, _name(self.here) if self.up else None, {_name(it): it for it in watched}
+                )
             except (RedisError, OSError):
                 if self._lookout.away(began, loop.time()):
                     self._lose(None, "Redis is away")
             else:
-                self._lose(self._lookout.seen(missing, loop.time()), "it is gone")
+                self._lose(self._lookout.seen(absent, loop.time()), "it is gone")
             await asyncio.sleep(_LOOK)
-
-    async def _missing(self, watched: list[str]) -> set[str]:
-        pipeline = self._redis.pipeline(transaction=False)
-        if self.up:
-            pipeline.set(_name(self.here), b"1", px=_PRESENT)
-        if watched:
-            names = [_name(address) for address in watched]
-            pipeline.pubsub_numsub(*names)
-            pipeline.mget(names)
-        replies = await pipeline.execute()
-        if not watched:
-            return set()
-        (*_, counts, keys) = replies
-        found = zip(watched, counts, keys, strict=True)
-        return {address for address, (_, count), key in found if not count or key is None}
 
     def _lose(self, lost: set[str] | None, reason: str) -> None:
         """Give up what waits for these processes and what they wait for; None is all of them."""
@@ -312,33 +313,6 @@ class RedisRelay:
         for asker, task in self._held.values():
             if lost is None or asker in lost:
                 task.cancel()
-
-
-class Lookout:
-    """Tells who is lost from what the looks say. Times are the loop's, in seconds."""
-
-    def __init__(self) -> None:
-        self._missed: set[str] = set()
-        self._away_since: float | None = None
-        self._trusted_from = 0.0
-
-    def seen(self, missing: set[str], now: float) -> set[str]:
-        """Redis answered: lost is who is missing for the second time, once everybody had time to come back."""
-        lost = missing & self._missed if now >= self._trusted_from else set()
-        self._missed, self._away_since = missing, None
-        return lost
-
-    def away(self, began: float, now: float) -> bool:
-        """Redis did not answer the look that ``began`` then: whether that goes on for too long."""
-        self.shaken(now)
-        if self._away_since is None:
-            self._away_since = began
-        return now - self._away_since > _AWAY
-
-    def shaken(self, now: float) -> None:
-        """Redis was away or is: what is missing may only not have come back yet."""
-        self._missed = set()
-        self._trusted_from = now + _COMEBACK
 
 
 async def _answered(parcel: Parcel, answer: asyncio.Future[bytes | RelayLost]) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,16 +123,27 @@ class Machine:
 
     def close(self) -> list[str]:
         """Remove everything, and say what would not go."""
-        for command in (["podman", "rm", "--all", "--force", "-t", "1"], ["podman", "network", "prune", "--force"]):
-            subprocess.run(command, env=self.environment, capture_output=True, timeout=60, check=False)
-        subprocess.run(["buildah", "rm", "--all"], env=self.environment, capture_output=True, timeout=60, check=False)
+        for _attempt in range(5):  # a container that is just being restarted resists
+            self._try("podman", "rm", "--all", "--force", "--time", "1")
+            if not self._try("podman", "ps", "--all", "--quiet"):
+                break
+        self._try("podman", "network", "prune", "--force")
+        self._try("buildah", "rm", "--all")
+        _end_names()
         _drop_chains(_chains() - self._chains_before)
         _FORWARDING.write_text(self._forwarding)
         for mount in sorted(_mounts_below(self.folder), key=len, reverse=True):
             subprocess.run(["umount", mount], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         rest = [f"iptables chain {chain}" for _table, chain in sorted(_chains() - self._chains_before)]
+        rest += [f"process {number}" for number in _processes_of(self.folder)]
         return rest + ([f"folder {self.folder}"] if self.folder.exists() else [])
+
+    def _try(self, *command: str) -> str:
+        done = subprocess.run(
+            command, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        )
+        return done.stdout.strip()
 
     def _write_settings(self) -> None:
         """No systemd here: cgroupfs, runc, events in a file. Limits of the machine's own, which need not be raised."""
@@ -155,6 +168,7 @@ class Machine:
 
 
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+_NAMES = Path("/run/containers/networks/aardvark-dns/aardvark.pid")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -194,3 +208,25 @@ def _drop_chains(chains: set[tuple[str, str]]) -> None:
 def _mounts_below(folder: Path) -> list[str]:
     points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     return [point for point in points if point.startswith(f"{folder}/")]
+
+
+def _end_names() -> None:
+    """The name server of the networks ends with the last of them. If it died before, its file would stop the next."""
+    networks = _NAMES.parent
+    if _NAMES.exists() and [each.name for each in networks.iterdir()] == [_NAMES.name]:
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int(_NAMES.read_text()), signal.SIGTERM)
+        _NAMES.unlink(missing_ok=True)
+
+
+def _processes_of(folder: Path) -> list[str]:
+    """The monitors of containers whose storage is there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended
+        if str(folder).encode() in command:
+            found.append(process.name)
+    return found

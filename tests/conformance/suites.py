@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +116,17 @@ def run_client(
         place = folder / name
         options = ["--scenario", name, "--spec-version", chosen.revision, "--command", command, "--timeout", "30000"]
         _run([*tools.command("current"), "client", *options, "-o", str(place)], place, environ)
+        _tell_failure(place / "output.log", name)
         run |= results(place, "")
     return run
+
+
+def _tell_failure(log: Path, scenario: str) -> None:
+    """Say why the client under test ended early: its checks alone would only be absent."""
+    text = log.read_text()
+    if "Client exited with code" in text:
+        said = text.partition("Stderr:")[2].partition("Results saved")[0].strip().splitlines()
+        sys.stderr.write(f"{scenario}: the client ended early: {said[-1] if said else 'it said nothing'}\n")
 
 
 def results(folder: Path, prefix: str) -> Run:

@@ -264,10 +264,10 @@ def test_a_reload_is_told_on_the_stream(backend: RawBackend, served: Gateway, cl
         stream.until(b": open\n\n")
         before = set(client.legacy("tools/list").text.split('"'))
         assert "raw__not_json" in before
-        served.write(ROUTES.format(url=backend.url, hidden="true"))
-        until(lambda: "raw__not_json" not in client.legacy("tools/list").text)
         earlier = stream.arrived().count(b"list_changed")
+        served.write(ROUTES.format(url=backend.url, hidden="true"))
         until(lambda: stream.arrived().count(b"list_changed") > earlier)
+        until(lambda: "raw__not_json" not in client.legacy("tools/list").text)
         assert stream.received.rstrip().endswith(b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
     served.write(ROUTES.format(url=backend.url, hidden="false"))
     until(lambda: "raw__not_json" in client.legacy("tools/list").text)

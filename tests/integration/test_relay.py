@@ -450,3 +450,38 @@ async def test_a_redis_that_forbids_channels_is_told_of_once_and_nobody_waits(
             await relay.ask("somebody", "echo", b"", 60.0)
     assert not relay.up
     assert caplog.text.count("do not arrive") == 1
+
+
+async def test_work_that_fails_unexpectedly_is_started_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, there = await start(), await start()
+
+    def fail(message: object) -> None:
+        raise LookupError("unexpected")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(there, "_heard", fail)
+        here.tell(there.here, "echo", b"")
+        await until(lambda: "unexpected" in caplog.text)
+    await until(lambda: there.up)
+    assert await here.ask(there.here, "echo", b"x", 5.0) == b"x"
+
+
+async def test_closing_ends_also_where_a_cancellation_gets_lost(start: Start) -> None:
+    relay = await start()
+    lost: list[str] = []
+
+    async def loses_one() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append("one")
+
+    relay._run(loses_one)
+    await asyncio.sleep(0)
+    await asyncio.wait_for(relay.aclose(), 5.0)
+    assert lost == ["one"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -93,11 +94,11 @@ class FakeAudit:
             raise AuditUnavailable("This call cannot be recorded.", retry_after=1, rule="audit")
         self.order.append("intent")
         event.intended = True
-        self.intents.append(_copy(event))
+        self.intents.append(copy(event))
 
     def append(self, event: AuditEvent) -> None:
         self.order.append("end")
-        self.ends.append(_copy(event))
+        self.ends.append(copy(event))
 
     @property
     def only(self) -> AuditEvent:
@@ -125,6 +126,11 @@ class FakeBackend:
         self.cancelled = False
         self._audit = audit
 
+    async def until_reached(self) -> None:
+        """Returns when a request has arrived; fails where none does."""
+        async with asyncio.timeout(5):
+            await self.reached.wait()
+
     async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
         if self._audit is not None:
             self._audit.order.append("backend")
@@ -150,11 +156,11 @@ class FakeChannel:
         self.replies = {name.replace("_", "/", 1): reply for name, reply in replies.items()}
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
         self.notes: list[tuple[str, Mapping[str, Any]]] = []
-        self.begun: list[tuple[str, str | int]] = []
+        self.begun: list[tuple[str, str | int, bool]] = []
         self.left = 0
 
-    def begin(self, session_id: str, request_id: str | int) -> None:
-        self.begun.append((session_id, request_id))
+    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+        self.begun.append((session_id, request_id, resumable))
 
     def dispatched(self) -> None:
         self.left += 1
@@ -323,11 +329,11 @@ class Core:
             elsewhere=self.elsewhere,
             tracer=tracer,
             seen=self.seen,
-            present=lambda: self.pipeline.rules,
+            present=lambda: self.present,
             now=self.clock,
         )
+        self.present = self.rules()
         self.pipeline = Pipeline(
-            self.rules(),
             policy,
             sealer=self.sealer,
             meter=self.meter,
@@ -343,6 +349,10 @@ class Core:
             scopes={None: frozenset({"deploy:read"}), **{name: frozenset() for name in self.routes.toolsets}},
             by_name={route.name: route for route in self.routes.routes},
         )
+
+    def reload(self) -> None:
+        """Make what routes, listings and backends are now the present rules."""
+        self.present = self.rules()
 
     @property
     def requests(self) -> list[BackendRequest]:
@@ -570,8 +580,3 @@ def _reply(answer: Any) -> BackendReply:
     if isinstance(answer, BaseException):
         raise answer
     return answer if isinstance(answer, BackendReply) else BackendReply(answer, None, 0.25)
-
-
-def _copy(event: AuditEvent) -> AuditEvent:
-    names = [name for name in AuditEvent.__slots__ if name != "encoded_arguments"]
-    return AuditEvent(**{name: getattr(event, name) for name in names})

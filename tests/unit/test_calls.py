@@ -175,8 +175,10 @@ async def test_with_hide_unpermitted_what_may_not_be_used_is_like_what_is_not_th
     answer = await post(core, era, method, params, token="eve")
     assert answer.status == 200
     assert said(answer)["error"]["code"] in (-32602, -32002)
-    assert b"deploy:" not in answer.body.replace(b"deploy://", b"")
-    assert core.audit.only.outcome == "unknown_tool"
+    other = json.loads(json.dumps(params).replace("deploy", "absent"))
+    absent = await post(core, era, method, other, token="eve")
+    assert answer.body.replace(b"deploy", b"absent") == absent.body
+    assert [event.outcome for event in core.audit.ends] == ["unknown_tool"] * 2
 
 
 # What reaches the backend
@@ -547,7 +549,7 @@ async def parked_elsewhere(core: Core, *, keeps_state: bool) -> Any:
     """The retry of a call that another process has asked for."""
     core.backends["deploy"].keeps_state = keeps_state
     arguments = ROLLBACK["arguments"]
-    entry = core.pipeline.rules.catalog.find(None, "deploy__rollback")
+    entry = core.present.catalog.find(None, "deploy__rollback")
     asked = call(arguments, entry=entry, principal=core.who["ada"])
     retry = {**ROLLBACK, "requestState": core.states.seal(asked, "s", "there"), "inputResponses": {"q": YES}}
     return await called(core, retry, capabilities=CAN)
@@ -685,12 +687,13 @@ async def test_a_missing_capability_is_read_by_a_legacy_agent_and_told_to_a_mode
     assert said(answer)["error"]["code"] == -32021
 
 
-async def test_only_a_legacy_request_begins_in_its_session() -> None:
+@pytest.mark.parametrize(("revision", "resumable"), [(LEGACY, True), ("2025-06-18", False), ("2025-03-26", False)])
+async def test_only_a_legacy_request_begins_in_its_session(revision: str, resumable: bool) -> None:
     core = Core()
-    session, channel = core.session(revision=LEGACY), FakeChannel()
+    session, channel = core.session(revision=revision), FakeChannel()
     await called(core, SEARCH, era="legacy", session=session, channel=channel, number="r")
     await called(core, SEARCH, channel=channel)
-    assert channel.begun == [(session, "r")]
+    assert channel.begun == [(session, "r", resumable)]
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -314,6 +314,19 @@ def test_capabilities_are_the_union_over_the_routes_of_a_toolset() -> None:
     assert made.capabilities("plain") == {"tools": {}, "resources": {}, "completions": {}}
 
 
+# Changes
+
+
+def test_a_change_that_somebody_may_see_is_told_by_its_kind() -> None:
+    before = built()
+    assert built().differing(before) == []
+    fewer = built(LISTINGS[0], listing("logs", tool("search")), LISTINGS[2])
+    assert fewer.differing(before) == ["prompt", "resource"]
+    assert built(LISTINGS[0], LISTINGS[1]).differing(before) == []
+    assert built(text=ROUTES.replace("deploy:write, ", "")).differing(before) == ["tool"]
+    assert built(text=ROUTES.replace('"logs__*"', "deploy__rollback")).differing(before) == ["tool"]
+
+
 # Resources
 
 

@@ -192,7 +192,7 @@ async def test_who_listens_hears_of_what_it_may_use_by_the_rules_as_they_are_the
     assert [sees(route) for route in ("deploy", "logs", "dark")] == [False, True, False]
     assert [route_of(uri) for uri in ("deploy://state", "logs://today", "x://1")] == [None, "logs", None]
     core.routes = routes(AUTH + ROUTES.partition("toolsets:")[0])
-    core.pipeline.rules = core.rules()
+    core.reload()
     assert not sees("logs")
     assert route_of("logs://today") is None
 

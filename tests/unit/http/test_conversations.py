@@ -24,7 +24,8 @@ async def running(conversations: Conversations, session: str, number: Any) -> tu
         await asyncio.Event().wait()
 
     task = asyncio.ensure_future(serve())
-    await begun.wait()
+    async with asyncio.timeout(5):
+        await begun.wait()
     return task, keys[0]
 
 

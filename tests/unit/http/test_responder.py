@@ -269,7 +269,8 @@ async def test_a_request_may_be_cancelled_until_its_answer() -> None:
     for answered, expected in ((False, "cancelled"), (True, "ended")):
         stopped.clear()
         task = asyncio.ensure_future(serve(answered))
-        await stopped.wait()
+        async with asyncio.timeout(5):
+            await stopped.wait()
         conversations.cancel(SESSION, 1)
         assert await task == expected
 

@@ -1,0 +1,111 @@
+"""Two replicas on one Redis act as one: what is posted to the other reaches the one that holds the call."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .harness import ROOT, Client, Gateway, until
+from .wire import opened, text_of
+
+Start = Callable[..., Gateway]
+
+ROUTES = f"""
+routes:
+  - name: asking
+    backend: {{command: [{sys.executable}, "{ROOT}/tests/integration/servers/asking.py", "--stdio"]}}
+    scopes: []
+"""
+ACCEPTED = {"action": "accept", "content": {"name": "Ada"}}
+ELICITATION = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
+
+
+@pytest.fixture
+def replicas(gateway: Start, valkey_server: str) -> tuple[Gateway, Gateway]:
+    first = gateway(ROUTES, GATEWAY_REDIS_URL=valkey_server)
+    return first, gateway(ROUTES, issuer=first.issuer, GATEWAY_REDIS_URL=valkey_server)
+
+
+def _ask(client: Client) -> dict[str, Any]:
+    reply = client.call("asking__ask", {"question": "who?"}, meta=ELICITATION)
+    result: dict[str, Any] = reply.json()["result"]
+    assert result["resultType"] == "input_required"
+    return result
+
+
+def _retry(client: Client, asked: dict[str, Any]) -> Any:
+    answers = {key: ACCEPTED for key in asked["inputRequests"]}
+    params = {
+        "name": "asking__ask",
+        "arguments": {"question": "who?"},
+        "inputResponses": answers,
+        "requestState": asked["requestState"],
+    }
+    return client.modern("tools/call", params, ELICITATION)
+
+
+def _ran(client: Client) -> int:
+    stats = client.call("asking__stats").json()["result"]["structuredContent"]
+    ran: int = stats.get("result", stats)["ran"]
+    return ran
+
+
+def test_the_retry_of_a_parked_call_is_answered_by_whichever_replica_gets_it(
+    replicas: tuple[Gateway, Gateway],
+) -> None:
+    here, there = (replica.client() for replica in replicas)
+    asked = _ask(here)
+    assert "Ada" in text_of(_retry(there, asked))
+    assert (_ran(here), _ran(there)) == (1, 0)
+
+
+def test_a_handle_is_single_use_at_every_replica(replicas: tuple[Gateway, Gateway]) -> None:
+    here, there = (replica.client() for replica in replicas)
+    asked = _ask(here)
+    assert "Ada" in text_of(_retry(there, asked))
+    for client in (here, there):
+        assert _retry(client, asked).json()["error"]["code"] == -32602
+    assert _ran(here) == 1
+
+
+def test_where_the_replica_died_the_client_is_told_and_nothing_runs_twice(replicas: tuple[Gateway, Gateway]) -> None:
+    first, second = replicas
+    asked = _ask(first.client())
+    assert first.process is not None
+    first.process.kill()
+    first.process.wait()
+    reply = until(lambda: _retry(second.client(), asked)).json()
+    said = reply["error"]["message"] if "error" in reply else json.dumps(reply["result"])
+    assert "before you" in said
+    assert _ran(second.client()) == 0
+
+
+def test_a_legacy_client_may_answer_at_the_other_replica(replicas: tuple[Gateway, Gateway]) -> None:
+    here, there = (replica.client() for replica in replicas)
+    params = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {"elicitation": {}},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
+    reply = here.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+    here.session = there.session = reply.headers["mcp-session-id"]
+    call = {"name": "asking__ask", "arguments": {"question": "who?"}}
+    with opened(here, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}) as stream:
+        stream.until(b"elicitation/create")
+        question = next(event for event in stream.events() if event.get("method") == "elicitation/create")
+        posted = there.post(
+            {"jsonrpc": "2.0", "id": question["id"], "result": ACCEPTED}, Mcp_Session_Id=str(there.session)
+        )
+        assert posted.status_code == 202
+        stream.until(b"Ada")
+
+
+def test_a_session_ended_at_one_replica_has_ended_at_the_other(replicas: tuple[Gateway, Gateway]) -> None:
+    here, there = (replica.client() for replica in replicas)
+    here.initialize()
+    there.session = here.session
+    assert there.legacy("tools/list").status_code == 200
+    here.send("DELETE", here.url, headers=here.headers(**{"Mcp-Session-Id": str(here.session)}))
+    assert there.legacy("tools/list").status_code == 404
