@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with what it does not give by itself.
 
 * A request head or body that does not arrive in time ends the connection; a head may not grow without bound.
-* Head and body of an answer leave in one write: one system call and one packet less.
+* Head and body of a whole answer leave in one write: one system call and one packet less.
 * A client that hangs up cancels the task that serves it, which is what cancellation is over HTTP (2026-07-28,
   ``basic/patterns/cancellation``); nobody has to watch ``receive`` for it.
 """
@@ -42,6 +42,7 @@ class GatewayProtocol(HttpToolsProtocol):
     _phase = "head"
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
+    _resting_since = 0.0
     _task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -94,10 +95,43 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: stop what it asked for."""
         self._disarm()
+        super()._unset_keepalive_if_required()
         unanswered = self.cycle is not None and not self.cycle.response_complete
         super().connection_lost(exc)
         if unanswered and self._task is not None and not self._goes_on():
             self._task.cancel()
+
+    def on_response_complete(self) -> None:
+        """An answer has left: serve what came behind it, or let the connection rest.
+
+        As uvicorn does it, but for the timer of resting connections: it goes on through requests and looks again when
+        it ends, because setting one for each answer costs more.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._resting_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that rested long enough."""
+        works = self._phase != "idle" or not self.cycle.response_complete
+        left = self.timeout_keep_alive if works else self._resting_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_again(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _look_again(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Only the end of the connection ends the timer; uvicorn asks at every piece of data."""
 
     def _goes_on(self) -> bool:
         """Whether what was asked for is to be finished without its client."""
@@ -159,22 +193,23 @@ class _Answer:
             self._cycle.disconnected = True
 
     async def _send(self, message: Any) -> None:
-        cycle = self._cycle
-        if self._start is None:
+        cycle, start = self._cycle, self._start
+        if start is None:
             if message["type"] == "http.response.start":
                 self._start = message
             else:
                 await cycle.send(message)
             return
-        start, self._start = self._start, None
-        head = b"" if message.get("more_body") else _head_of(start, message["body"], cycle)
+        self._start = None
+        body = message.get("body", b"")
+        head = b"" if message.get("more_body") else _head_of(start, body, cycle)
         if not head:
             await cycle.send(start)
             await cycle.send(message)
             return
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(head + message["body"])
+        cycle.transport.write(head + body)
         cycle.message_event.set()
         cycle.on_response()
 

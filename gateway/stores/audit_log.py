@@ -295,7 +295,8 @@ class AuditWriter:
         """Write everything that was recorded and end the threads. What comes later is refused."""
         if self._lingering is not None:
             self._lingering.cancel()
-        self._hand_over()
+        if self._records:
+            self._hand_over()
         lanes, self._lanes = self._lanes, []
         await asyncio.gather(*(lane.aclose() for lane in lanes))
 

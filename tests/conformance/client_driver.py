@@ -15,6 +15,7 @@ from typing import Any
 import mcp_types as types
 from mcp import Client
 from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
 
 from .processes import end_in_order, gateway
 
@@ -40,8 +41,8 @@ async def _roots(context: Any) -> types.ListRootsResult:
 async def _call(client: Client, name: str, arguments: dict[str, Any] | None = None) -> None:
     try:
         await client.call_tool(name, arguments or {})
-    except MCPError as error:
-        sys.stderr.write(f"{name}: {error.message}\n")
+    except (MCPError, ValidationError) as error:  # the SDK holds some answers of the suites to be invalid
+        sys.stderr.write(f"{name}: {error}\n")
 
 
 async def _names(client: Client) -> list[str]:

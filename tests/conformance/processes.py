@@ -32,6 +32,12 @@ def end_in_order(seconds: int) -> None:
     signal.alarm(seconds)
 
 
+def last_words(text: str) -> str:
+    """The last line that says something; frames and rulers do not."""
+    said = (line.strip() for line in reversed(text.splitlines()) if any(map(str.isalnum, line)))
+    return next(said, "it said nothing")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -114,8 +120,9 @@ def _until_open(process: subprocess.Popen[bytes], port: int, what: str, log: Pat
     deadline = time.monotonic() + START_SECONDS
     while not _open(port, path):
         if process.poll() is not None:
-            last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
-            raise Missing(f"{what} ended at its start with exit code {process.returncode}: {last}")
+            raise Missing(
+                f"{what} ended at its start with exit code {process.returncode}: {last_words(log.read_text())}"
+            )
         if time.monotonic() > deadline:
             raise Missing(f"{what} was not ready within {START_SECONDS:.0f} s")
         time.sleep(0.05)

@@ -11,6 +11,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from .install import ROOT, Missing, Tools
+from .processes import last_words
 from .scores import Run, label
 
 MODERN = "2026-07-28"
@@ -125,8 +126,8 @@ def _tell_failure(log: Path, scenario: str) -> None:
     """Say why the client under test ended early: its checks alone would only be absent."""
     text = log.read_text()
     if "Client exited with code" in text:
-        said = text.partition("Stderr:")[2].partition("Results saved")[0].strip().splitlines()
-        sys.stderr.write(f"{scenario}: the client ended early: {said[-1] if said else 'it said nothing'}\n")
+        said = text.partition("Stderr:")[2].partition("Results saved")[0]
+        sys.stderr.write(f"{scenario}: the client ended early: {last_words(said)}\n")
 
 
 def results(folder: Path, prefix: str) -> Run:

@@ -63,11 +63,42 @@ def test_the_duration_is_measured_from_the_start_where_nobody_gave_it():
     assert record["duration_ms"] == 250.0
 
 
-def test_a_snapshot_does_not_change_with_the_event():
-    event = full_event()
-    taken = snapshot(event, "request", 0.0)
-    event.outcome = "rate_limited"
-    assert b'"outcome":"ok"' in Encoder().encode(taken)
+def test_an_outcome_says_the_same_as_its_intent_and_how_it_ended():
+    encoder, event = Encoder(), full_event(outcome="aborted")
+    intent = json.loads(b"{" + encoder.encode(event, "intent", 0.0) + b"}")
+    event.outcome = "ok"
+    outcome = json.loads(b"{" + encoder.encode(event, "outcome", 0.0) + b"}")
+    changed = {name for name in intent if intent[name] != outcome[name]}
+    assert changed == {"event", "outcome", "http_status", "dispatched", "duration_ms", "backend_ms"}
+
+
+def test_an_outcome_after_a_refusal_has_the_rule_of_the_refusal():
+    encoder, event = Encoder(), full_event()
+    encoder.encode(event, "intent", 0.0)
+    event.rule = "audit"
+    assert b'"rule":"audit"' in encoder.encode(event, "outcome", 0.0)
+
+
+def test_events_that_differ_in_one_field_never_share_what_is_remembered():
+    encoder = Encoder()
+    others = {
+        "era": "legacy", "revision": "2025-11-25", "method": "prompts/get", "toolset": "oncall", "tool": "t",
+        "route": "r", "backend_tool": "b", "principal": Principal("https://idp", "bob", "agent"),
+        "scopes_needed": frozenset({"c"}), "rule": "x",
+    }  # fmt: skip
+    encoder.encode(full_event(), "request", 0.0)
+    for name, value in others.items():
+        changed = full_event(**{name: value})
+        assert encoder.encode(changed, "request", 0.0) == Encoder().encode(changed, "request", 0.0)
+
+
+def test_what_clients_choose_fills_no_memory():
+    encoder = Encoder()
+    for at in range(3000):
+        encoder.encode(AuditEvent("r", backend_tool=f"file:///{at}"), "request", 0.0)
+    encoder.encode(AuditEvent("r", backend_tool="file:///" + "x" * 10_000), "request", 0.0)
+    assert sum(map(len, encoder._subjects.values())) < 1024 * 2048
+    assert max(map(len, encoder._subjects.values())) <= 2048
 
 
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.text()))

@@ -50,6 +50,26 @@ def test_redact_paths_hide_what_they_name_and_unreadable_ones_hide_everything(pa
     assert redact(arguments, paths) == expected
 
 
+@given(
+    st.dictionaries(
+        st.text(max_size=8) | st.sampled_from([*SECRET_NAMES, "Bearer x", "max_tokens"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.text()
+        | st.sampled_from(["eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "Bearer abc", "x" * 2000]),
+        max_size=20,
+    )
+)
+def test_flat_arguments_are_redacted_as_they_are_inside_others(arguments):
+    try:
+        within = redact({"outer": [arguments]})["outer"][0]
+    except TooLargeError:
+        return
+    assert redact(arguments) == within
+
+
 @pytest.mark.parametrize("path", ["", "password", "arguments.", "arguments..a", "arguments.a[x]", "arguments.a]"])
 def test_a_path_that_cannot_be_read_is_an_error(path):
     with pytest.raises(ValueError, match="arguments"):

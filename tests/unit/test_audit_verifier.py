@@ -15,7 +15,6 @@ from gateway.audit import (
     parse_heads,
     render_heads,
     sign,
-    snapshot,
 )
 from gateway.audit.heads import HEADS_KEPT
 from gateway.audit.verifier import PROBLEMS_KEPT
@@ -25,7 +24,7 @@ KEY = b"k" * 32
 
 def bodies(count, name="r"):
     encoder = Encoder()
-    return [encoder.encode(snapshot(AuditEvent(f"{name}{at}", method="ping"), "request", at)) for at in range(count)]
+    return [encoder.encode(AuditEvent(f"{name}{at}", method="ping"), "request", at) for at in range(count)]
 
 
 def log_of(writer, count, prev=START):
@@ -179,7 +178,7 @@ def test_intents_without_outcome_are_listed():
     event = AuditEvent("call-1", tool="deploy__rollback")
     done = AuditEvent("call-2")
     kinds = ((event, "intent"), (done, "intent"), (done, "outcome"))
-    text, link = Link("one", 0, START).extend(encoder.encode(snapshot(each, kind, 0)) for each, kind in kinds)
+    text, link = Link("one", 0, START).extend(encoder.encode(each, kind, 0) for each, kind in kinds)
     report = judge(text.splitlines(keepends=True), heads_of(link))
     assert report.ok
     (intent,) = report.open_intents

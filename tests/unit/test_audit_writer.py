@@ -188,6 +188,53 @@ async def test_over_the_backlog_records_are_dropped_counted_and_calls_refused(mo
     assert len(run.sinks[0].records) == 10
 
 
+async def test_what_comes_while_the_sink_writes_gathers_into_one_more_write():
+    async with Running() as run:
+        sink = run.sinks[0]
+        await run.writer.intend(AuditEvent("opened"))
+        sink.gate.clear()
+        waiting = [asyncio.ensure_future(run.writer.intend(AuditEvent("first")))]
+        await asyncio.sleep(0)
+        for at in range(20):
+            await asyncio.sleep(0)
+            waiting.append(asyncio.ensure_future(run.writer.intend(AuditEvent(f"r{at}"))))
+            run.writer.append(AuditEvent(f"refused{at}"))
+        sink.gate.set()
+        await asyncio.gather(*waiting)
+        assert [len(write) for write in sink.writes] == [1, 1, 40]
+
+
+async def test_what_gathers_is_bounded_by_the_backlog(monkeypatch):
+    monkeypatch.setattr(audit_log, "BACKLOG", 10)
+    async with Running() as run:
+        await run.writer.intend(AuditEvent("opened"))
+        run.sinks[0].gate.clear()
+        waiting = asyncio.ensure_future(run.writer.intend(AuditEvent("first")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for at in range(30):
+            run.writer.append(AuditEvent(f"r{at}"))
+        with pytest.raises(AuditUnavailable):
+            await waiting
+        assert not run.writer.healthy
+        assert run.counts["fake", "dropped"] == 21
+    assert len(run.sinks[0].records) == 11
+
+
+async def test_closing_writes_what_has_gathered():
+    run = Running()
+    async with run:
+        await run.writer.intend(AuditEvent("opened"))
+        run.sinks[0].gate.clear()
+        first = asyncio.ensure_future(run.writer.intend(AuditEvent("first")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        run.writer.append(AuditEvent("last"))
+    await first
+    assert len(run.sinks[0].records) == 3
+    assert run.counts == {("fake", "written"): 3}
+
+
 async def test_a_cancelled_call_disturbs_no_other_of_its_batch():
     async with Running() as run:
         run.sinks[0].gate.clear()

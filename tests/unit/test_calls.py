@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.calls import MAX_QUESTIONS, MAX_ROUNDS
 from gateway.errors import BackendUnavailable
@@ -655,6 +657,7 @@ async def test_a_client_that_refuses_is_said_to_the_agent() -> None:
     [
         {"q": {"method": "tools/call", "params": {}}},
         {"q": {"params": {}}},
+        {"q": {"method": [], "params": {}}},
         {"q": 5},
         {"q": {"method": "roots/list", "params": []}},
         {f"q{number}": {"method": "roots/list"} for number in range(MAX_QUESTIONS + 1)},
@@ -668,11 +671,50 @@ async def test_a_backend_may_not_ask_what_no_client_answers_nor_too_much(request
     assert channel.asked == []
 
 
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+methods = st.sampled_from(["elicitation/create", "sampling/createMessage", "roots/list", "tools/call"]) | values
+asked = st.dictionaries(texts, st.fixed_dictionaries({}, optional={"method": methods, "params": values}) | values)
+links = st.lists(st.fixed_dictionaries({}, optional={"type": st.just("resource"), "uri": texts, "resource": values}))
+results = st.fixed_dictionaries(
+    {},
+    optional={
+        "resultType": st.sampled_from(["input_required", "complete"]) | values,
+        "inputRequests": asked | values,
+        "requestState": values,
+        "content": links | values,
+        "isError": values,
+        "_meta": values,
+        "structuredContent": values,
+    },
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(results, st.sampled_from(ERAS), st.booleans(), st.booleans())
+async def test_whatever_a_backend_answers_is_answered_and_recorded_once(
+    result: dict[str, Any], era: str, raw: bool, willing: bool
+) -> None:
+    parts = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in result.items()} if raw else result
+    core = core_with("deploy", parts, DONE)
+    replies = {"elicitation_create": YES, "sampling_createMessage": {}, "roots_list": {}} if willing else {}
+    answer = await post(core, era, "tools/call", ROLLBACK, capabilities=CAN, channel=FakeChannel(**replies))
+    assert core.failures == []
+    assert answer.status == 200
+    assert "result" in said(answer)
+    assert len(core.audit.ends) == len(core.audit.intents) == 1
+
+
 async def test_a_legacy_client_is_not_asked_for_what_it_did_not_declare() -> None:
     core = core_with("deploy", asking("sampling/createMessage"), DONE)
     channel = FakeChannel(sampling_createMessage={"s": 1})
     await core.legacy("tools/call", params=ROLLBACK, capabilities={"elicitation": {}}, channel=channel)
     assert channel.asked == []
+    assert outcome_of(core)[0] in ("client_silent", "backend_unavailable")
 
 
 async def test_a_missing_capability_is_read_by_a_legacy_agent_and_told_to_a_modern_client() -> None:

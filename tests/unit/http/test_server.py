@@ -1,0 +1,244 @@
+import asyncio
+import json
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.http.server import MAX_HEAD_BYTES, GatewayProtocol
+
+REQUEST = b"GET /mcp HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class FakeTransport:
+    """Keeps what is written, write by write."""
+
+    def __init__(self):
+        self.writes = []
+        self.closed = False
+
+    def write(self, data):
+        if data:
+            self.writes.append(bytes(data))
+
+    def close(self):
+        self.closed = True
+
+    def is_closing(self):
+        return self.closed
+
+    def get_extra_info(self, name, default=None):
+        return {"peername": ("10.0.0.1", 5000), "sockname": ("10.0.0.2", 80)}.get(name, default)
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+class Timer:
+    def __init__(self, at, callback, arguments):
+        self.at, self.callback, self.arguments, self.over = at, callback, arguments, False
+
+    def cancel(self):
+        self.over = True
+
+
+class FakeClock:
+    """The loop as a connection uses it, with a time of its own."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.timers = []
+
+    def time(self):
+        return self.now
+
+    def create_task(self, work):
+        return asyncio.get_running_loop().create_task(work)
+
+    def call_later(self, seconds, callback, *arguments):
+        self.timers.append(Timer(self.now + seconds, callback, arguments))
+        return self.timers[-1]
+
+    def running(self):
+        return [timer for timer in self.timers if not timer.over]
+
+    def advance(self, seconds):
+        self.now += seconds
+        for timer in self.running():
+            if timer.at <= self.now:
+                timer.over = True
+                timer.callback(*timer.arguments)
+
+
+class Connection:
+    """A connection to an application."""
+
+    def __init__(self, application):
+        config = uvicorn.Config(
+            application, http=GatewayProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
+            proxy_headers=False, server_header=False, date_header=False, timeout_keep_alive=75,
+        )  # fmt: skip
+        config.load()
+        self.clock = FakeClock()
+        self.transport = FakeTransport()
+        self.state = ServerState()
+        self.protocol = GatewayProtocol(config, self.state, {}, _loop=self.clock)
+        self.protocol.connection_made(self.transport)
+
+    async def send(self, data):
+        """Give it bytes and let it finish what it can."""
+        self.protocol.data_received(data)
+        while self.state.tasks:
+            await asyncio.wait(list(self.state.tasks))
+            await asyncio.sleep(0)
+        return self.transport.writes
+
+
+def answering(headers, *bodies):
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for body in bodies[:-1]:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": bodies[-1]})
+
+    return application
+
+
+def heads(writes):
+    return b"".join(writes).split(b"\r\n\r\n")[0].split(b"\r\n")
+
+
+async def test_a_whole_answer_leaves_in_one_write():
+    connection = Connection(answering([(b"x-a", b"1"), (b"content-length", b"2")], b"ok"))
+    expected = b"HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 2\r\n\r\nok"
+    assert await connection.send(REQUEST) == [expected]
+    assert await connection.send(REQUEST) == [expected, expected]
+    assert not connection.transport.closed
+
+
+async def test_a_stream_is_sent_as_it_comes():
+    writes = await Connection(answering([(b"content-type", b"text/event-stream")], b"one", b"two")).send(REQUEST)
+    assert b"transfer-encoding: chunked" in heads(writes)
+    assert writes[1:3] == [b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n"]
+
+
+async def test_the_answer_to_head_has_no_body():
+    connection = Connection(answering([(b"content-length", b"2")], b"ok"))
+    writes = await connection.send(REQUEST.replace(b"GET", b"HEAD"))
+    assert b"".join(writes) == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+
+
+async def test_an_answer_without_content_keeps_the_connection():
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    connection = Connection(application)
+    assert b"".join(await connection.send(REQUEST)) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert not connection.transport.closed
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "headers"),
+    [
+        (REQUEST.replace(b"host", b"connection: close\r\nhost"), [(b"content-length", b"2")]),
+        (REQUEST, [(b"connection", b"close"), (b"content-length", b"2")]),
+    ],
+)
+async def test_a_connection_that_either_side_ends_is_closed_after_the_answer(request_bytes, headers):
+    connection = Connection(answering(headers, b"ok"))
+    writes = await connection.send(request_bytes)
+    assert heads(writes).count(b"connection: close") == 1
+    assert connection.transport.closed
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx-evil: 1", b"a\nb", b"a\rb"])
+async def test_a_header_cannot_start_another_line(value):
+    connection = Connection(answering([(b"x-a", value), (b"content-length", b"2")], b"ok"))
+    assert await connection.send(REQUEST) == []
+    assert connection.transport.closed
+
+
+@pytest.mark.parametrize("length", [b"1", b"3"])
+async def test_a_wrong_length_is_never_claimed_silently(length):
+    connection = Connection(answering([(b"content-length", length)], b"ok"))
+    await connection.send(REQUEST)
+    assert connection.transport.closed
+
+
+async def test_requests_that_come_at_once_are_answered_in_their_order():
+    async def application(scope, receive, send):
+        body = scope["path"].encode()
+        await answering([(b"content-length", b"%d" % len(body))], body)(scope, receive, send)
+
+    writes = await Connection(application).send(REQUEST.replace(b"/mcp", b"/a") + REQUEST.replace(b"/mcp", b"/b"))
+    assert [write[-2:] for write in writes] == [b"/a", b"/b"]
+
+
+async def test_a_client_that_hangs_up_ends_its_request():
+    ended = asyncio.Event()
+
+    async def application(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    connection = Connection(application)
+    connection.protocol.data_received(REQUEST)
+    await asyncio.sleep(0)
+    connection.protocol.connection_lost(None)
+    await asyncio.wait_for(ended.wait(), 5)
+    assert connection.transport.writes == []
+    assert connection.clock.running() == []
+
+
+async def test_a_connection_is_closed_when_it_has_rested_long_enough_and_not_before():
+    connection = Connection(answering([(b"content-length", b"2")], b"ok"))
+    await connection.send(REQUEST)
+    connection.clock.advance(70)
+    await connection.send(REQUEST)
+    connection.clock.advance(70)
+    assert not connection.transport.closed
+    connection.clock.advance(6)
+    assert connection.transport.closed
+
+
+async def test_a_connection_at_work_is_not_closed_for_resting():
+    go_on = asyncio.Event()
+
+    async def application(scope, receive, send):
+        if scope["path"] == "/slow":
+            await go_on.wait()
+        await answering([(b"content-length", b"2")], b"ok")(scope, receive, send)
+
+    connection = Connection(application)
+    await connection.send(REQUEST)
+    connection.protocol.data_received(REQUEST.replace(b"/mcp", b"/slow"))
+    connection.clock.advance(76)
+    connection.clock.advance(76)
+    assert not connection.transport.closed
+    go_on.set()
+    await connection.send(b"")
+    assert len(connection.transport.writes) == 2
+    connection.clock.advance(76)
+    connection.clock.advance(76)
+    assert connection.transport.closed
+
+
+async def test_answers_set_no_timer_each():
+    connection = Connection(answering([(b"content-length", b"2")], b"ok"))
+    for _ in range(20):
+        await connection.send(REQUEST)
+    assert len(connection.clock.timers) == 2
+
+
+async def test_a_head_that_grows_without_an_end_is_refused():
+    connection = Connection(answering([(b"content-length", b"2")], b"ok"))
+    writes = await connection.send(REQUEST[:-2] + b"x-a: " + b"a" * MAX_HEAD_BYTES + b"\r\n")
+    assert heads(writes)[0].startswith(b"HTTP/1.1 431 ")
+    assert json.loads(b"".join(writes).split(b"\r\n\r\n")[1])["error"]["code"] == 431
+    assert connection.transport.closed
