@@ -98,7 +98,11 @@ class Gateway:
         self.draining = False
         self.tried = asyncio.Event()
         self._relay: MemoryRelay | RedisRelay = (
-            MemoryRelay() if settings.redis_url is None else RedisRelay(settings.redis_url.get_secret_value(), keys)
+            MemoryRelay()
+            if settings.redis_url is None
+            else RedisRelay(
+                settings.redis_url.get_secret_value(), keys, max_bytes=settings.max_response_bytes + (1 << 20)
+            )
         )
         self._conversations = Conversations(self._relay.here)
         self._tracer = open_tracer(os.environ, version=version)

@@ -70,7 +70,7 @@ async def complete(exchange: Exchange, policy: Policy) -> answers.Answer:
     elif reference.get("type") == "ref/resource":
         uri = reference.get("uri")
         template = exchange.rules.catalog.find(exchange.inbound.toolset, str(uri), "template")
-        entry = template or resource(exchange, policy, uri)
+        entry = _shown(exchange, template, "resource", str(uri)) if template else resource(exchange, policy, uri)
     else:
         raise InvalidRequest("params.ref must be a ref/prompt or a ref/resource.", code=INVALID_PARAMS, status=200)
     return await _governed(exchange, policy, entry, _object(exchange, "argument"))
@@ -180,14 +180,14 @@ def _sealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> Bac
 async def _asked(exchange: Exchange, call: Call, outgoing: BackendRequest, result: JsonObject) -> BackendRequest:
     """Put the backend's questions to a legacy client and make the request that brings the answers."""
     given: dict[str, Any] = {}
-    for key, (method, params) in _questions(call, _plain(result.get("inputRequests"))).items():
+    for key, (method, params) in _questions(call, outgoing, _plain(result.get("inputRequests"))).items():
         asked = clients.question(method, params, exchange.request.revision)
         given[key] = await exchange.channel.ask(method, asked, ANSWER_SECONDS)
     state = _plain(result.get("requestState"))
     return replace(outgoing, answers=given, state=state if isinstance(state, str) else None)
 
 
-def _questions(call: Call, requests: Any) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+def _questions(call: Call, outgoing: BackendRequest, requests: Any) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     """What a backend asks, if it asks no more and nothing else than it may.
 
     Raises:
@@ -196,13 +196,14 @@ def _questions(call: Call, requests: Any) -> Mapping[str, tuple[str, Mapping[str
     questions: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for key, asked in requests.items() if isinstance(requests, dict) else ():
         method, params = (asked.get("method"), asked.get("params", {})) if isinstance(asked, dict) else (None, {})
-        if method not in clients.ASKED or not isinstance(params, dict) or len(questions) == MAX_QUESTIONS:
+        declared = isinstance(method, str) and clients.ASKED.get(method) in outgoing.capabilities
+        if not declared or not isinstance(params, dict) or len(questions) == MAX_QUESTIONS:
             raise BackendUnavailable(
                 f"The {call.entry.route} backend asked something that no client answers.",
                 dispatched=True,
                 retryable=False,
             )
-        questions[key] = (method, params)
+        questions[key] = (str(method), params)
     return questions
 
 
@@ -269,6 +270,9 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
             params["ref"] = {**request.params["ref"], "name": entry.backend_name}
     elif entry.kind in ("tool", "prompt"):
         params["name"] = entry.backend_name
+    given = request.params.get("inputResponses")
+    if given is not None and not isinstance(given, dict):
+        raise InvalidRequest("params.inputResponses must be an object.", code=INVALID_PARAMS, status=200)
     sealed = request.params.get("requestState")
     state, holder = policy.states.open(call, sealed) if sealed is not None else (None, "")
     outgoing = BackendRequest(
@@ -280,7 +284,7 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
         client_info=request.client_info,
         name=entry.backend_name if request.method != "completion/complete" else None,
         headers=call.param_headers,
-        answers=request.params.get("inputResponses"),
+        answers=given,
         state=state,
         log_level=clients.log_level_of(request),
         wants_progress=request.progress_token is not None,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
+from mcp.shared.inbound import X_MCP_HEADER_KEY, find_invalid_x_mcp_header, x_mcp_header_map
 from mcp.shared.uri_template import UriTemplate
 
 from gateway.models import Entry, Kind, Listing, Principal
@@ -194,6 +194,10 @@ def _entry(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], p
     public = {**definition, "name": public_name(prefix, name)} if kind in ("tool", "prompt") else definition
     schema = definition["inputSchema"] if kind == "tool" else {}
     mirrored = kind == "tool" and find_invalid_x_mcp_header(schema) is None
+    if kind == "tool" and not mirrored:
+        # Of a stdio backend it means nothing, and over HTTP every client would drop the tool for it.
+        schema = _without_annotations(schema)
+        public = {**public, "inputSchema": schema}
     trusted = route.backend.trust_annotations and _harmless(definition.get("annotations"))
     return Entry(
         name=public["name"] if kind in ("tool", "prompt") else name,
@@ -207,6 +211,14 @@ def _entry(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], p
         idempotent=trusted if kind == "tool" else True,
         kind=kind,
     )
+
+
+def _without_annotations(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {name: _without_annotations(part) for name, part in schema.items() if name != X_MCP_HEADER_KEY}
+    if isinstance(schema, list):
+        return [_without_annotations(part) for part in schema]
+    return schema
 
 
 def _harmless(annotations: Any) -> bool:
@@ -231,19 +243,24 @@ def _selected(routes: Routes, toolset: Toolset, everything: Offer, listings: Map
     chosen = [route for route in routes.routes if route.name in toolset.routes and route.name in listings]
     capabilities = _united(listings[route.name].capabilities for route in chosen)
     if toolset.names == "plain":
-        entries = _entries_of(chosen[0], listings[chosen[0].name], "", []) if chosen else {kind: {} for kind in KINDS}
-        return Offer(entries, capabilities, tuple(route.name for route in chosen))
+        own = _entries_of(chosen[0], listings[chosen[0].name], "", []) if chosen else {kind: {} for kind in KINDS}
+        prefix = chosen[0].prefix if chosen else ""
+        own["tool"] = {name: tool for name, tool in own["tool"].items() if _named(toolset, prefix + name)}
+        return Offer(own, capabilities, tuple(route.name for route in chosen))
     of_routes = frozenset(toolset.routes)
 
     def selected(kind: Kind, name: str, entry: Entry) -> bool:
-        named = kind != "tool" or any(fnmatch.fnmatchcase(name, pattern) for pattern in toolset.tools)
-        return entry.route in of_routes and named
+        return entry.route in of_routes and (kind != "tool" or _named(toolset, name))
 
     kept: dict[Kind, Mapping[str, Entry]] = {
         kind: {name: entry for name, entry in everything.entries[kind].items() if selected(kind, name, entry)}
         for kind in KINDS
     }
     return Offer(kept, capabilities, tuple(route.name for route in chosen))
+
+
+def _named(toolset: Toolset, name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in toolset.tools)
 
 
 def _united(all_capabilities: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class _Path:
     era: Era = "modern"
     id: str | int | None = None
     exchange: Exchange | None = None
+    in_parts: bool = False
 
 
 class Pipeline:
@@ -167,8 +168,8 @@ class Pipeline:
         seconds = time.perf_counter() - path.began
         event.duration_ms = seconds * 1000
         if path.exchange is not None and self._traced:
-            path.exchange.span.end(event.outcome, {})
-        if event.method != "batch":
+            path.exchange.span.end(event.outcome, {"mcp_gateway.route": event.route or ""})
+        if not path.in_parts:
             self._policy.audit.append(event)
             method = event.method if event.method in _KNOWN_METHODS else "other"
             self._meter.request(method, event.route or "", event.tool or "", event.outcome, path.era, seconds)
@@ -230,6 +231,7 @@ class Pipeline:
         request = await self._request(path, principal, message, body)
         path.event.revision = request.revision
         span = self._policy.tracer.begin(*described(request, path.inbound.headers)) if self._traced else NO_SPAN
+        path.event.trace_id = span.context().get("traceparent", "")[3:35] or path.event.trace_id
         exchange = Exchange(
             path.rules, path.inbound, _OfRequest(channel, request), path.event, principal, request, span
         )
@@ -307,7 +309,7 @@ class Pipeline:
             part = await self._part(path, principal, value, bytes(raw), channel, index)
             if part.body:
                 parts.append(part.body)
-        path.event.method, path.event.outcome = "batch", "ok"
+        path.in_parts = True
         return Answer(200, b"[" + b",".join(parts) + b"]") if parts else Answer(202)
 
     async def _part(

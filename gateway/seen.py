@@ -47,7 +47,10 @@ class SeenUris:
 
 def _uris(content: Any) -> Iterator[str]:
     if isinstance(content, msgspec.Raw):
-        content = msgspec.json.decode(content)
+        try:
+            content = msgspec.json.decode(content)
+        except msgspec.MsgspecError:  # a number that no double holds; the client gets it as it is
+            return
     for block in content if isinstance(content, list) else ():
         if not isinstance(block, dict):
             continue

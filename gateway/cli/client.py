@@ -62,13 +62,17 @@ def call(
 
 
 def _run(work: Any) -> Any:
+    result: Any = None
+    problem = ""
     try:
-        return asyncio.run(work)
+        result = asyncio.run(work)
     except* MCPError as group:
         problem = _first(group).error.message
     except* (httpx2.HTTPError, OSError) as group:
         problem = f"the gateway cannot be reached: {_first(group)}"
-    fail(problem)
+    if problem:
+        fail(problem)
+    return result
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Any:

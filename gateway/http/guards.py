@@ -104,7 +104,7 @@ def check_framing(headers: Mapping[str, str], repeated: frozenset[str], max_body
     if length is not None:
         if "transfer-encoding" in headers or not length.isascii() or not length.isdigit():
             raise InvalidRequest("The length of the body is not clear.")
-        if int(length) > max_body:
+        if len(length) > len(str(max_body)) + 20 or int(length) > max_body:
             raise too_large(max_body)
 
 

@@ -175,7 +175,7 @@ def _status(refusal: Refusal, over_http: bool, in_session: bool) -> int:
         return 200
     if refusal.code == INTERNAL_ERROR and not over_http:
         return 200
-    if in_session and not _demanded(refusal):
+    if in_session and not _demanded(refusal) and not _as_status(refusal, over_http):
         return 200
     return refusal.status
 

@@ -12,8 +12,12 @@ from gateway.models import ClientRequest
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424, least severe first."""
 
-ASKED = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
-"""What a backend may ask a client (``basic/patterns/mrtr``)."""
+ASKED: Mapping[str, str] = {
+    "elicitation/create": "elicitation",
+    "sampling/createMessage": "sampling",
+    "roots/list": "roots",
+}
+"""What a backend may ask a client, and the capability that the client declares for it (``basic/patterns/mrtr``)."""
 
 LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 

@@ -14,6 +14,8 @@ from gateway.routes.models import Routes
 
 MAX_BYTES = 1 << 20
 
+_WHERE = "put your routes.yaml there, or name another file with GATEWAY_CONFIG"
+
 
 def load(path: Path, environ: Mapping[str, str]) -> Routes:
     """Read the file and what it refers to.
@@ -28,7 +30,17 @@ def load(path: Path, environ: Mapping[str, str]) -> Routes:
         text = content.decode()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ConfigError([Problem(source, None, "", f"cannot be read: {reason}", "put your routes.yaml there, or name another file with GATEWAY_CONFIG")]) from None
+        raise ConfigError(
+            [
+                Problem(
+                    source,
+                    None,
+                    "",
+                    f"cannot be read: {reason}",
+                    "put your routes.yaml there, or name another file with GATEWAY_CONFIG",
+                )
+            ]
+        ) from None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ConfigError([Problem(source, line, "", "is not UTF-8 text", "save it as UTF-8")]) from None

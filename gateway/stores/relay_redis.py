@@ -35,7 +35,6 @@ from gateway.stores.relay_outbox import Outbox, Parcel
 MAX_BYTES = 17 * 2**20
 """Largest payload: the default largest response and what is around it."""
 
-_MOST_QUEUED = 4 * MAX_BYTES
 _MOST_SECONDS = 3600.0
 _LOOK = 0.4  # seconds between two looks
 _PATIENCE = 0.3  # until an addressee that does not listen is nobody
@@ -83,7 +82,7 @@ class RedisRelay:
             socket_connect_timeout=_CONNECT,
             socket_timeout=_SOCKET,
         )
-        self._outbox = Outbox(self._redis, _MOST_QUEUED)
+        self._outbox = Outbox(self._redis, 4 * max_bytes)
         self._lookout = Lookout()
         self._questions: dict[str, tuple[str, asyncio.Future[bytes | RelayLost]]] = {}
         self._held: dict[str, tuple[str, asyncio.Task[bytes]]] = {}

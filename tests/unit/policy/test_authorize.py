@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from gateway.errors import InsufficientScope, UnknownTool
-from gateway.models import Call, ClientRequest, Principal, Entry, ToolPolicy
+from gateway.models import Call, ClientRequest, Entry, Principal, ToolPolicy
 from gateway.policy.authorize import authorize, permits
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import RateLimited
-from gateway.models import Call, ClientRequest, Limit, LimitKey, Principal, Entry, ToolPolicy
+from gateway.models import Call, ClientRequest, Entry, Limit, LimitKey, Principal, ToolPolicy
 from gateway.policy.rate_limit import RateLimit, key_of
 from gateway.ports import LimitState, Take, Verdict
 
