@@ -97,13 +97,7 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self.draining = False
         self.tried = asyncio.Event()
-        self._relay: MemoryRelay | RedisRelay = (
-            MemoryRelay()
-            if settings.redis_url is None
-            else RedisRelay(
-                settings.redis_url.get_secret_value(), keys, max_bytes=settings.max_response_bytes + (1 << 20)
-            )
-        )
+        self._relay = self._open_relay(keys)
         self._conversations = Conversations(self._relay.here)
         self._tracer = open_tracer(os.environ, version=version)
         self.pipeline = Pipeline(
@@ -256,6 +250,13 @@ class Gateway:
                 await self._reload()
 
     # Small things
+
+    def _open_relay(self, keys: Sequence[bytes]) -> MemoryRelay | RedisRelay:
+        settings = self._settings
+        if settings.redis_url is None:
+            return MemoryRelay()
+        most = settings.max_response_bytes + (1 << 20)
+        return RedisRelay(settings.redis_url.get_secret_value(), keys, max_bytes=most)
 
     def _stores(self) -> tuple[LimitStore, Sessions]:
         settings = self._settings

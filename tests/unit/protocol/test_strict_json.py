@@ -29,11 +29,12 @@ def test_what_json_can_say_unambiguously_is_read_as_said(value: object) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_value_or_a_refusal(body: bytes) -> None:
+    refused = None
     try:
         strict_json.parse(body)
     except InvalidRequest as refusal:
-        assert refusal.status == 400
-        assert refusal.code in (PARSE_ERROR, INVALID_REQUEST)
+        refused = refusal
+    assert refused is None or (refused.status == 400 and refused.code in (PARSE_ERROR, INVALID_REQUEST))
 
 
 @pytest.mark.parametrize(
