@@ -1,8 +1,9 @@
 """The alert rules and the dashboard.
 
 ``promtool`` checks and tests the rules; every alert has its section in docs/operations.md; rules and dashboard use only
-metrics and labels that the gateway has. ``--prometheus URL`` also runs every expression of the dashboard there and
-fails on those without a result. With OPTIONAL=1 in the environment a missing promtool is no failure.
+metrics and labels that the gateway has. A real gateway is started and called, its metrics are linted, and a real
+Prometheus that scrapes it must have a result for every expression of the dashboard; ``--prometheus URL`` asks that one
+instead. With OPTIONAL=1 in the environment a missing promtool is no failure.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import live
 
 HERE = Path(__file__).parent
 FILES = HERE.parent / "mcp-gateway" / "files"
@@ -118,13 +122,29 @@ def dashboard_results(url: str) -> list[str]:
             with urllib.request.urlopen(query, timeout=10) as answer:
                 result = json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as error:
-            problems.append(f"{title}: {error.code} {json.load(error).get('error')}")
+            problems.append(f"{title}: {error.code} {error.read().decode(errors='replace').strip()[:200]}")
             continue
         except urllib.error.URLError as error:
             return [f"{url}: {error.reason}"]
         if not result or all(sample["value"][1] == "NaN" for sample in result):
             problems.append(f"{title}: no result: {expr}")
     return problems
+
+
+def in_time(look: Callable[[], list[str]], seconds: float = 60) -> list[str]:
+    """What is still wrong when the numbers had time to arrive."""
+    deadline = time.monotonic() + seconds
+    while (problems := look()) and time.monotonic() < deadline:
+        time.sleep(1)
+    return problems
+
+
+def lint(tool: str, url: str) -> list[str]:
+    """What promtool finds in the metrics as they are exposed."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        exposed = answer.read()
+    done = subprocess.run([tool, "check", "metrics"], input=exposed, capture_output=True, check=False)
+    return [] if done.returncode == 0 else (done.stdout + done.stderr).decode().strip().splitlines()
 
 
 def main() -> int:
@@ -136,8 +156,13 @@ def main() -> int:
     tool = promtool()
     steps["promtool check rules"] = run(tool, "check", "rules", RULES)
     steps["promtool test rules"] = run(tool, "test", "rules", HERE / "rules_test.yaml")
+    told = f"{len(expressions())} dashboard expressions have results"
     if arguments.prometheus:
-        steps[f"{len(expressions())} dashboard expressions have results"] = dashboard_results(arguments.prometheus)
+        steps[told] = dashboard_results(arguments.prometheus)
+    else:
+        with live.running(RULES) as both:
+            steps[told] = in_time(lambda: dashboard_results(both.prometheus))
+            steps["promtool check metrics"] = lint(tool, f"{both.gateway}/metrics")
     for name, problems in steps.items():
         print(f"{'FAIL' if problems else 'ok  '} {name}")
         for problem in problems:
