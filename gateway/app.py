@@ -141,7 +141,7 @@ class Gateway:
         guard = BrowserGuard(settings.host, hosts, settings.allowed_origins)
         endpoint = Endpoint(self.pipeline, guard, self._conversations, max_body=settings.max_body_bytes)
         token = settings.metrics_token
-        probes = Probes(self.problems, self._exposition, token.get_secret_value() if token else None)
+        probes = Probes(self.problems, self.degraded, self._exposition, token.get_secret_value() if token else None)
         operations = operations_app(probes)
         metadata = metadata_app(lambda: self._book.rules)
         shared = None if settings.ops_port is not None else operations
@@ -160,7 +160,19 @@ class Gateway:
         jwks = self._book.jwks
         if jwks is not None and not jwks.ready:
             found.append(f"keys: none of these issuers: {', '.join(jwks.without_keys)}")
+        if self._redis_is_away() and self._settings.on_redis_failure == "closed":
+            found.append("redis: away, and without it no call is allowed (GATEWAY_ON_REDIS_FAILURE=closed)")
         return found
+
+    def degraded(self) -> list[str]:
+        """What is away while the process serves on, in words for operators."""
+        found = [f"backend: {name} is away" for name, backend in self.backends.items() if not backend.up]
+        if self._redis_is_away():
+            found.append(f"redis: away (GATEWAY_REDIS_URL); limits are {self._settings.on_redis_failure}")
+        return found
+
+    def _redis_is_away(self) -> bool:
+        return isinstance(self._limits, RedisLimits) and not self._limits.up
 
     # Life
 

@@ -18,9 +18,13 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """What operators ask: ``problems`` names what keeps the process from being ready, empty when it is."""
+    """What operators ask: ``problems`` names what keeps the process from being ready, empty when it is.
+
+    ``degraded`` names what is away and does not keep it from serving.
+    """
 
     problems: Callable[[], list[str]]
+    degraded: Callable[[], list[str]]
     exposition: Callable[[], tuple[bytes, str]]
     metrics_token: str | None
 
@@ -53,7 +57,8 @@ def operations_app(probes: Probes) -> FastAPI:
     async def readyz() -> Response:
         problems = probes.problems()
         status = "not ready" if problems else "ready"
-        return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
+        told = {"status": status, "problems": problems, "degraded": probes.degraded()}
+        return JSONResponse(told, 503 if problems else 200)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
