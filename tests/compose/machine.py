@@ -163,10 +163,11 @@ class Machine:
         pip.write_text(_pip_settings())
         own = Path.home() / ".npmrc"
         npm.write_text((own.read_text() if own.exists() else "") + f"\ncafile={_AUTHORITIES}\n")
-        mounts = {pip: "/etc/pip.conf", npm: "/root/.npmrc", _AUTHORITIES.parent: str(_AUTHORITIES.parent)}
+        mounts = {pip: "/etc/pip.conf", npm: _HOME_IN_BUILDS / ".npmrc", _AUTHORITIES.parent: str(_AUTHORITIES.parent)}
         return [part for source, target in mounts.items() for part in ("-v", f"{source}:{target}:ro")]
 
 
+_HOME_IN_BUILDS = Path("/root")
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _NAMES = Path("/run/containers/networks/aardvark-dns/aardvark.pid")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")

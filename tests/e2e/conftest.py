@@ -65,6 +65,14 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         one.stop()
 
 
+@pytest.fixture(scope="module")
+def backend() -> Iterator[RawBackend]:
+    """One such backend for all tests of a file."""
+    backend = RawBackend()
+    yield backend
+    backend.stop()
+
+
 @pytest.fixture
 def raw() -> Iterator[RawBackend]:
     """A modern backend that answers the bytes a test wants."""

@@ -37,13 +37,6 @@ CANARY = "canary-5e5b4c9f"
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[RawBackend]:
-    backend = RawBackend()
-    yield backend
-    backend.stop()
-
-
-@pytest.fixture(scope="module")
 def served(backend: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running(tmp_path_factory.mktemp("audit"), ROUTES.format(url=backend.url)) as gateway:
         yield gateway

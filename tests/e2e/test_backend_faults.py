@@ -51,13 +51,6 @@ def _raw_tools(client: Client) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[RawBackend]:
-    backend = RawBackend()
-    yield backend
-    backend.stop()
-
-
-@pytest.fixture(scope="module")
 def served(backend: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running(tmp_path_factory.mktemp("faults"), _routes(backend)) as gateway:
         yield gateway

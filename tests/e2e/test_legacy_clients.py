@@ -21,13 +21,6 @@ MODERN_MEMBERS = {"resultType", "ttlMs", "cacheScope"}
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[RawBackend]:
-    backend = RawBackend()
-    yield backend
-    backend.stop()
-
-
-@pytest.fixture(scope="module")
 def served(backend: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running(tmp_path_factory.mktemp("legacy"), ROUTES.format(url=backend.url, hidden="false")) as gateway:
         yield gateway

@@ -57,13 +57,6 @@ def _spend(client: Client, times: int, tool: str = "raw__verbatim") -> list[str]
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[RawBackend]:
-    backend = RawBackend()
-    yield backend
-    backend.stop()
-
-
-@pytest.fixture(scope="module")
 def served(backend: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     routes = ROUTES.format(url=backend.url, hidden="false")
     with running(tmp_path_factory.mktemp("limits"), routes) as gateway:

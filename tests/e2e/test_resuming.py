@@ -25,13 +25,6 @@ def call_of(tool: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[RawBackend]:
-    backend = RawBackend()
-    yield backend
-    backend.stop()
-
-
-@pytest.fixture(scope="module")
 def served(backend: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running(tmp_path_factory.mktemp("resuming"), ROUTES.format(url=backend.url)) as gateway:
         yield gateway

@@ -26,13 +26,6 @@ routes:
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[RawBackend]:
-    backend = RawBackend()
-    yield backend
-    backend.stop()
-
-
-@pytest.fixture(scope="module")
 def stdio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The legacy server of the other tests, which lists the tools that it has."""
     path = tmp_path_factory.mktemp("stdio") / "server.py"

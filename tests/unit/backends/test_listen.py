@@ -86,6 +86,12 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.001)
 
 
+async def settled() -> None:
+    """Everything has happened that can happen without time passing."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 async def test_it_listens_to_all_that_is_advertised_before_lists_are_asked_for() -> None:
     backend = Backend()
     async with listening(backend):
@@ -103,7 +109,7 @@ async def test_what_is_not_advertised_is_not_asked_for_nor_believed() -> None:
         backend, {"tools": {"listChanged": True}, "prompts": {}, "resources": {"subscribe": False}}
     ) as one:
         one.watch(frozenset({"a:1"}))
-        await asyncio.sleep(0.01)
+        await settled()
         assert [stream.wanted for stream in backend.streams] == [{"toolsListChanged": True}]
         backend.open[0].say("prompts/list_changed")
         assert backend.changes == []
@@ -144,7 +150,7 @@ async def test_fewer_resources_keep_the_stream_but_are_not_told() -> None:
         await until(lambda: len(backend.streams) == 2 and len(backend.open) == 1)
         listener.watch(frozenset({"a:1"}))
         backend.changes.clear()
-        await asyncio.sleep(0.01)
+        await settled()
         assert len(backend.streams) == 2
         for uri in ("a:2", "a:1", "a:1/part"):
             backend.open[0].say("resources/updated", uri=uri)
@@ -200,7 +206,7 @@ async def test_without_the_method_it_is_left_to_polling_until_the_capabilities_c
     async with listening(backend) as listener:
         await until(lambda: backend.streams)
         listener.watch(frozenset({"a:1"}))
-        await asyncio.sleep(0.02)
+        await settled()
         assert len(backend.streams) == 1
         backend.answer = lambda stream: stream.say("subscriptions/acknowledged")
         await listener.advertised({"tools": {"listChanged": True}}, 1.0)
@@ -232,5 +238,5 @@ async def test_with_nothing_left_to_hear_the_stream_is_closed() -> None:
     async with listening(backend) as listener:
         await listener.advertised({"tools": {}}, 1.0)
         await until(lambda: not backend.open)
-        await asyncio.sleep(0.01)
+        await settled()
         assert len(backend.streams) == 1
