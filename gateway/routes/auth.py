@@ -53,7 +53,13 @@ class Issuer(Model):
     scope_claims: tuple[Text, ...] = Field(
         default=("scope", "scp", "scopes"),
         min_length=1,
-        description="Claims that carry the scopes, as text or list; those of all of them count.",
+        description="Claims that carry the scopes, as text or list; those of all of them count. "
+        "A path such as `realm_access.roles` leads into objects.",
+    )
+    client_claims: tuple[Text, ...] = Field(
+        default=("client_id", "azp", "appid", "cid"),
+        min_length=1,
+        description="Claims that name the OAuth client; the first that is there counts.",
     )
     subject_claim: Text = Field(default="sub", description="Claim that says whom the token speaks for.")
 

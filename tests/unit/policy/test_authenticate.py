@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import tokens
 from gateway.devtokens import DevIssuer
 from gateway.errors import KeysUnavailable, Unauthenticated
 from gateway.policy import authenticate
-from gateway.policy.authenticate import ALGORITHMS, MAX_TOKEN, JwtAuthenticator
+from gateway.policy.authenticate import JwtAuthenticator
 from gateway.routes import Auth
+from gateway.tokens import ALGORITHMS, MAX_TOKEN
 
 NOW = 1_800_000_000
 ISSUER = "https://idp.example.com"
@@ -404,6 +406,12 @@ async def test_client_id_comes_before_azp() -> None:
     assert (await attempt(bearer(token(azp="other", client_id="c")))).client_id == "c"
 
 
+async def test_the_client_is_known_by_the_claims_that_the_issuer_names() -> None:
+    rules = auth(issuers=[{"issuer": ISSUER, "algorithms": ["ES256"], "client_claims": ["azp"]}])
+    assert (await attempt(bearer(token(azp="agent", client_id=1)), auth=rules)).client_id == "agent"
+    assert (await attempt(bearer(token(client_id="agent")), auth=rules)).client_id is None
+
+
 async def test_one_of_several_audiences_is_enough() -> None:
     assert (await attempt(bearer(token(aud=["account", AUDIENCE])))).subject == "ada"
 
@@ -450,7 +458,7 @@ async def test_no_configuration_can_allow_a_symmetric_algorithm_or_none(algorith
 
 
 def test_every_reason_has_a_message() -> None:
-    assert set(authenticate._MESSAGES) == set(get_args(authenticate.Reason))
+    assert set(tokens.MESSAGES) == set(get_args(tokens.Reason))
 
 
 def test_no_symmetric_algorithm_can_be_configured() -> None:

@@ -27,6 +27,7 @@ def test_the_defaults_of_an_issuer() -> None:
         "jwks_file": None,
         "algorithms": ("RS256", "ES256", "EdDSA"),
         "scope_claims": ("scope", "scp", "scopes"),
+        "client_claims": ("client_id", "azp", "appid", "cid"),
         "subject_claim": "sub",
     }
 
