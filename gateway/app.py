@@ -85,7 +85,7 @@ class Gateway:
             max_response=settings.max_response_bytes,
         )
         self.audit = AuditWriter(
-            open_sinks(",".join(_specification(sink) for sink in settings.audit), keys[0]),
+            open_sinks(settings, keys[0]),
             on_failure=settings.on_audit_failure,
             durability=settings.audit_durability,
             arguments_mode=routes.audit_arguments,
@@ -309,10 +309,6 @@ def _version_of(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _specification(sink: Any) -> str:
-    return f"file:{sink.path}" if sink.kind == "file" else str(sink.kind)
 
 
 def _hosts_of(auth: Auth | None) -> tuple[str, ...]:

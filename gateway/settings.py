@@ -41,13 +41,15 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class AuditSink:
-    """Where the audit goes: ``path`` is set for a file."""
+    """Where the audit goes: ``path`` is set for a file, ``stream`` for Redis."""
 
-    kind: Literal["file", "stdout"]
+    kind: Literal["file", "stdout", "redis"]
     path: Path | None = None
+    stream: str = ""
 
     def __str__(self) -> str:
-        return self.kind if self.path is None else f"{self.kind}:{self.path}"
+        where = self.stream or self.path
+        return self.kind if where is None else f"{self.kind}:{where}"
 
 
 def _split(value: object) -> object:
@@ -76,13 +78,13 @@ def _sink(value: object) -> object:
     if not isinstance(value, str):
         return value
     kind, _colon, rest = value.partition(":")
-    if kind == "redis":
-        raise ValueError("not supported yet", "use stdout or file:PATH")
     if value == "stdout":
         return AuditSink("stdout")
     if kind == "file" and rest:
         return AuditSink("file", Path(rest))
-    raise ValueError("has a sink that is not known", "use stdout or file:PATH, several with commas")
+    if kind == "redis" and rest:
+        return AuditSink("redis", stream=rest)
+    raise ValueError("has a sink that is not known", "use stdout, file:PATH or redis:STREAM, several with commas")
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -144,13 +146,16 @@ class Settings(BaseSettings):
     )
     audit: Sinks = Field(
         default=(AuditSink("stdout"),),
-        description="Sinks of the audit: `stdout`, `file:PATH`; several with commas, durability is that of the first.",
+        description="Sinks of the audit: `stdout`, `file:PATH`, `redis:STREAM`; with commas, the first decides.",
     )
     on_audit_failure: Literal["deny", "allow"] = Field(
         default="deny", description="When the audit cannot be written: `deny` executes nothing, `allow` goes on."
     )
     audit_durability: Literal["write", "fsync"] = Field(
         default="write", description="`write` survives the end of the process, `fsync` that of the machine."
+    )
+    audit_stream_length: int | None = Field(
+        default=None, ge=1000, description="Records that a `redis:` sink keeps, about. Unset: all."
     )
     keys: Keys = Field(
         default=(),
@@ -233,6 +238,8 @@ def _together(given: Mapping[str, str]) -> Iterator[Problem]:
     workers = given.get("GATEWAY_WORKERS", "1").strip()
     several = workers.isdecimal() and int(workers) > 1
     shared = "GATEWAY_REDIS_URL" in given
+    if any(sink.strip().startswith("redis:") for sink in given.get("GATEWAY_AUDIT", "").split(",")) and not shared:
+        yield _say("GATEWAY_REDIS_URL", "is required for a redis: sink of the audit", "set it, or take another sink")
     if several and not shared:
         yield _say("GATEWAY_REDIS_URL", f"is required with {workers} workers", "set it, or GATEWAY_WORKERS=1")
     if (several or shared) and "GATEWAY_KEYS" not in given:

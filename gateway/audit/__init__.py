@@ -4,7 +4,7 @@ Pure: bytes and values in, bytes and values out. Threads and files are in ``gate
 """
 
 from gateway.audit.event import AuditEvent, Kind
-from gateway.audit.heads import HEADS_KEPT, Head, HeadError, parse_heads, render_heads, sign, signed
+from gateway.audit.heads import HEADS_KEPT, Head, HeadError, dump_heads, parse_heads, render_heads, sign, signed
 from gateway.audit.records import START, ArgumentsMode, Encoder, Link, line_hash
 from gateway.audit.redaction import REDACTED, parse_path
 from gateway.audit.verifier import OpenIntent, Problem, Report, Verifier
@@ -24,6 +24,7 @@ __all__ = [
     "Problem",
     "Report",
     "Verifier",
+    "dump_heads",
     "line_hash",
     "parse_heads",
     "parse_path",

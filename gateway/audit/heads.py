@@ -58,4 +58,9 @@ def parse_heads(text: bytes) -> dict[str, Head]:
 def render_heads(heads: Mapping[str, Head], writer: str, head: Head) -> bytes:
     """The head file with ``head`` as the last entry, bounded to ``HEADS_KEPT``."""
     others = [(name, value) for name, value in heads.items() if name != writer]
-    return msgspec.json.encode(dict([*others, (writer, head)][-HEADS_KEPT:])) + b"\n"
+    return dump_heads(dict([*others, (writer, head)][-HEADS_KEPT:]))
+
+
+def dump_heads(heads: Mapping[str, Head]) -> bytes:
+    """A head file as it is."""
+    return msgspec.json.encode(heads) + b"\n"

@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.output import NO, as_json, fail, out
+from gateway.audit import Report
+from gateway.cli.output import NO, UNUSABLE, as_json, fail, out, printable
 from gateway.cli.serve import read_settings
-from gateway.stores.audit_files import verify as verify_file
+from gateway.stores import audit_reader
 
 app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True)
+
+_STREAM = "redis:"
+_AS_JSON = typer.Option("--json", help="For programs.")
 
 
 @app.callback()
@@ -23,11 +27,12 @@ def _group() -> None:
 
 @app.command()
 def verify(
-    paths: Annotated[
-        list[Path], typer.Argument(help="The log as in GATEWAY_AUDIT=file:PATH; rotated ones oldest first.")
+    log: Annotated[
+        list[str],
+        typer.Argument(help="Its files in any order, patterns, its folder, or redis:STREAM (at GATEWAY_REDIS_URL)."),
     ],
-    partial: Annotated[bool, typer.Option(help="The first file need not be the first there ever was.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    partial: Annotated[bool, typer.Option(help="The beginning was deleted or trimmed on purpose.")] = False,
+    json_output: Annotated[bool, _AS_JSON] = False,
 ) -> None:
     """Find any edit, gap, reordering or truncation, and list calls without an outcome. Exit 1 when there is one.
 
@@ -35,22 +40,65 @@ def verify(
     """
     keys = read_settings({"GATEWAY_KEYS": os.environ.get("GATEWAY_KEYS", "")}).key_ring
     try:
-        report = verify_file(paths, keys or None, partial=partial)
+        report = _judge(log, keys, partial=partial)
     except OSError as error:
-        fail(f"{error.filename} cannot be read: {error.strerror}")
+        fail(f"{error.filename or log[0]} cannot be read: {error.strerror}", UNUSABLE)
+    except ValueError as error:
+        fail(str(error), UNUSABLE)
     if json_output:
         as_json(asdict(report))
-        raise typer.Exit(0 if report.ok else NO)
-    for problem in report.problems:
-        where = f"line {problem.line}: " if problem.line else ""
-        _say(f"{problem.path or paths[-1]}: {where}{problem.message}", "red")
-    for intent in report.open_intents:
-        told = f"request {intent.request_id} at {intent.time}, {intent.tool}"
-        _say(f"{intent.path or paths[-1]}: line {intent.line}: sent, outcome unknown: {told}", "yellow")
-    verdict = "good" if report.ok else "NOT GOOD"
-    _say(f"{paths[-1]}: {verdict}. {report.records} record(s) of {report.writers} writer(s).", None)
+    else:
+        _say_report(report, log[-1])
     raise typer.Exit(0 if report.ok else NO)
 
 
+@app.command()
+def export(
+    stream: Annotated[str, typer.Argument(help="redis:STREAM, at GATEWAY_REDIS_URL.")],
+    path: Annotated[Path, typer.Argument(help="A new file; its head is written beside it.")],
+) -> None:
+    """Copy a log out of Redis, line by line as it is, before it is trimmed there."""
+    try:
+        count = audit_reader.export(_redis_url(), _stream(stream), path)
+    except OSError as error:
+        fail(f"{error.filename or stream} cannot be copied: {error.strerror}", UNUSABLE)
+    except ValueError as error:
+        fail(str(error), UNUSABLE)
+    _say(f"{path}: {count} record(s).", None)
+
+
+def _judge(log: list[str], keys: tuple[bytes, ...], *, partial: bool) -> Report:
+    if log[0].startswith(_STREAM):
+        if len(log) > 1:
+            raise ValueError("a stream is a log of its own: name it alone")
+        return audit_reader.verify_stream(_redis_url(), _stream(log[0]), keys, partial=partial)
+    return audit_reader.verify(audit_reader.log_files(log), keys, partial=partial)
+
+
+def _stream(text: str) -> str:
+    stream = text.removeprefix(_STREAM)
+    if stream in ("", text):
+        raise ValueError(f"{text} is not redis:STREAM")
+    return stream
+
+
+def _redis_url() -> str:
+    url = os.environ.get("GATEWAY_REDIS_URL", "")
+    if not url:
+        raise ValueError("GATEWAY_REDIS_URL is not set: it says where the stream is")
+    return url
+
+
+def _say_report(report: Report, log: str) -> None:
+    for problem in report.problems:
+        where = f"line {problem.line}: " if problem.line else ""
+        _say(f"{problem.path or log}: {where}{problem.message}", "red")
+    for intent in report.open_intents:
+        told = f"request {intent.request_id} at {intent.time}, {intent.tool}"
+        _say(f"{intent.path or log}: line {intent.line}: sent, outcome unknown: {told}", "yellow")
+    verdict = "good" if report.ok else "NOT GOOD"
+    _say(f"{log}: {verdict}. {report.records} record(s) of {report.writers} writer(s).", None)
+
+
 def _say(line: str, style: str | None) -> None:
-    out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    out.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)

@@ -22,6 +22,17 @@ def fail(message: str, code: int = NO) -> NoReturn:
     raise typer.Exit(code)
 
 
+def printable(text: str) -> str:
+    """The text with what could steer a terminal or break a line written as an escape; a backslash is doubled."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(each if each.isprintable() and each != "\\" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=2, default=str)

@@ -1,4 +1,4 @@
-"""The audit file, the signed heads beside it, and how a log on disk is verified.
+"""The audit file and the signed heads beside it.
 
 Rules of this file: everything is done under an exclusive ``flock`` on the log itself, so that several processes may
 share it; a batch is in the file with its last newline or not at all; the head never runs ahead of the file.
@@ -18,8 +18,6 @@ from gateway.audit import (
     Head,
     HeadError,
     Link,
-    Report,
-    Verifier,
     line_hash,
     parse_heads,
     render_heads,
@@ -107,7 +105,7 @@ class FileSink:
         may have written since.
         """
         last = _last_line(descriptor, size)
-        heads = _read_heads(self._path) or {}
+        heads = read_heads(self._path) or {}
         former = next(reversed(heads.values())).hash if heads else START
         self._link = self._link._replace(hash=line_hash(last) if last is not None else former)
         self._write_head(sign(self._key, self._link, closed=False), sync=False)
@@ -117,7 +115,7 @@ class FileSink:
             self._write_head(sign(self._key, self._link, closed=False), sync=sync)
 
     def _write_head(self, head: Head, *, sync: bool) -> None:
-        text = render_heads(_read_heads(self._path) or {}, self._link.writer, head)
+        text = render_heads(read_heads(self._path) or {}, self._link.writer, head)
         target = head_path(self._path)
         draft = target.with_name(target.name + ".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -186,7 +184,7 @@ def _last_line(descriptor: int, size: int) -> bytes | None:
     return os.pread(descriptor, size - 1 - start, start)
 
 
-def _read_heads(path: Path) -> dict[str, Head] | None:
+def read_heads(path: Path) -> dict[str, Head] | None:
     """The heads beside a log: None without a file, none from a broken one (verification then misses the writers)."""
     try:
         return parse_heads(head_path(path).read_bytes())
@@ -194,37 +192,3 @@ def _read_heads(path: Path) -> dict[str, Head] | None:
         return None
     except HeadError:
         return {}
-
-
-def verify(path: Path | Sequence[Path], key: bytes | Sequence[bytes] | None = None, *, partial: bool = False) -> Report:
-    """Judge a log: one file, or all its files with the oldest first. It may be in use.
-
-    ``key`` is the first of ``GATEWAY_KEYS``, or all that ever were first; without one the head's hashes are compared
-    but not its signatures. ``partial``: earlier files were deleted on purpose.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    paths = [path] if isinstance(path, Path) else list(path)
-    keys = [key] if isinstance(key, bytes) else list(key or ())
-    with paths[-1].open("rb") as newest:
-        fcntl.flock(newest, fcntl.LOCK_SH)
-        heads, end = _read_heads(paths[-1]), os.fstat(newest.fileno()).st_size
-    verifier = Verifier(heads, keys, partial=partial)
-    for each in paths:
-        verifier.begin(str(each))
-        for line in _lines(each, end if each == paths[-1] else None):
-            verifier.feed(line)
-    if keys and heads is None:
-        verifier.problem("unknown head: there is no head file beside the log, so a cut end would not be seen")
-    return verifier.report()
-
-
-def _lines(path: Path, end: int | None) -> Iterator[bytes]:
-    read = 0
-    with path.open("rb") as file:
-        for line in file:
-            if end is not None and read >= end:
-                return
-            read += len(line)
-            yield line

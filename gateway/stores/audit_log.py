@@ -245,7 +245,8 @@ class AuditWriter:
     Args:
         sinks: the first decides, the others follow.
         on_failure: ``deny`` refuses calls while the first sink fails, ``allow`` lets them pass and counts them.
-        durability: an intent returns when its batch was written (survives the process) or synced (the machine).
+        durability: an intent returns when its batch was written (survives the process) or synced (the machine), of the
+            first sink; the others only write.
         arguments_mode: what is kept of arguments.
         key: the first of ``GATEWAY_KEYS``; keys the digests of arguments.
         on_result: counts, see ``OnResult``.
@@ -287,8 +288,8 @@ class AuditWriter:
         self._loop = asyncio.get_running_loop()
         refusal = _unavailable if self._denies else None
         self._lanes = [
-            _Lane(sink, self._on_result, sync=self._sync, refusal=refusal, settled=self._settled)
-            for sink in self._sinks
+            _Lane(sink, self._on_result, sync=self._sync and at == 0, refusal=refusal, settled=self._settled)
+            for at, sink in enumerate(self._sinks)
         ]
 
     async def aclose(self) -> None:

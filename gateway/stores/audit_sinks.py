@@ -7,11 +7,12 @@ import secrets
 import select
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from gateway.audit import START, Link
+from gateway.settings import AuditSink, Settings
 from gateway.stores.audit_files import FileSink
+from gateway.stores.audit_redis import RedisSink
 
 _PIPE_BUF = 4096
 
@@ -42,25 +43,19 @@ def writer_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def open_sinks(specification: str, key: bytes) -> list[Sink]:
-    """Sinks from ``file:PATH`` and ``stdout``, several with commas. Nothing is opened yet.
-
-    Raises:
-        ValueError: an unknown kind of sink, or none at all.
-    """
-    parts = [part.strip() for part in specification.split(",") if part.strip()]
-    if not parts:
-        raise ValueError("no audit sink: give file:PATH or stdout")
-    return [_open_sink(part, key) for part in parts]
+def open_sinks(settings: Settings, key: bytes) -> list[Sink]:
+    """The sinks of ``GATEWAY_AUDIT``, each with a chain of its own. Nothing is opened yet."""
+    return [_open_sink(sink, settings, key) for sink in settings.audit]
 
 
-def _open_sink(specification: str, key: bytes) -> Sink:
-    kind, _, path = specification.partition(":")
-    if kind == "file" and path:
-        return FileSink(Path(path), writer_id(), key)
-    if specification == "stdout":
-        return StreamSink("stdout", 1, writer_id())
-    raise ValueError(f"unknown audit sink {specification!r}: give file:PATH or stdout")
+def _open_sink(sink: AuditSink, settings: Settings, key: bytes) -> Sink:
+    if sink.kind == "redis":
+        assert settings.redis_url is not None  # held by ``Settings.load``
+        url = settings.redis_url.get_secret_value()
+        return RedisSink(url, sink.stream, writer_id(), key, length=settings.audit_stream_length)
+    if sink.path is not None:
+        return FileSink(sink.path, writer_id(), key)
+    return StreamSink("stdout", 1, writer_id())
 
 
 class StreamSink:

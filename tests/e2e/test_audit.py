@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.audit import Report
-from gateway.stores.audit_files import verify
+from gateway.stores.audit_reader import verify
 
 from .harness import KEYS, ROOT, Client, Gateway, running, until
 from .servers.raw_http import RawBackend

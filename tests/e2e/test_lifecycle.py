@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.stores.audit_files import verify
+from gateway.stores.audit_reader import verify
 
 from .harness import KEYS, NO_TLS, ROOT, Client, Gateway, free_port, until
 from .servers.raw_http import RawBackend

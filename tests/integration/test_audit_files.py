@@ -12,8 +12,9 @@ import pytest
 from gateway.audit import START, AuditEvent, Encoder, line_hash, parse_heads
 from gateway.errors import AuditUnavailable
 from gateway.stores import audit_log
-from gateway.stores.audit_files import FileSink, head_path, verify
+from gateway.stores.audit_files import FileSink, head_path
 from gateway.stores.audit_log import AuditWriter
+from gateway.stores.audit_reader import verify
 from gateway.stores.audit_sinks import StreamSink, writer_id
 
 KEY = b"k" * 32

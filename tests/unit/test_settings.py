@@ -38,6 +38,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "audit": (AuditSink("stdout"),),
         "on_audit_failure": "deny",
         "audit_durability": "write",
+        "audit_stream_length": None,
         "keys": (),
         "allowed_hosts": (),
         "allowed_origins": (),
@@ -63,9 +64,10 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "GATEWAY_REDIS_URL": REDIS,
             "GATEWAY_ON_REDIS_FAILURE": "closed",
             "GATEWAY_EXPECTED_REPLICAS": "3",
-            "GATEWAY_AUDIT": "file:/var/audit.jsonl, stdout",
+            "GATEWAY_AUDIT": "file:/var/audit.jsonl, stdout, redis:audit",
             "GATEWAY_ON_AUDIT_FAILURE": "allow",
             "GATEWAY_AUDIT_DURABILITY": "fsync",
+            "GATEWAY_AUDIT_STREAM_LENGTH": "100000",
             "GATEWAY_KEYS": f"{KEY},{OTHER}",
             "GATEWAY_ALLOWED_HOSTS": "MCP.example.com, [::1]:8080",
             "GATEWAY_ALLOWED_ORIGINS": "https://app.example.com",
@@ -82,7 +84,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     )
     defaults = Settings()
     assert [name for name in Settings.model_fields if getattr(settings, name) == getattr(defaults, name)] == []
-    assert settings.audit == (AuditSink("file", Path("/var/audit.jsonl")), AuditSink("stdout"))
+    assert [str(sink) for sink in settings.audit] == ["file:/var/audit.jsonl", "stdout", "redis:audit"]
     assert settings.key_ring == (RAW, bytes(range(100, 132)))
     assert settings.allowed_hosts == ("mcp.example.com", "[::1]:8080")
     assert settings.log_level == "DEBUG"
@@ -141,7 +143,8 @@ def test_a_port_that_kubernetes_set_is_explained() -> None:
         ("ON_AUDIT_FAILURE", "panic", "must be 'deny'"),
         ("AUDIT_DURABILITY", "none", "must be 'write'"),
         ("LOG_LEVEL", "LOUD", "must be 'DEBUG'"),
-        ("AUDIT", "redis:stream", "not supported yet"),
+        ("AUDIT", "redis:", "not known"),
+        ("AUDIT_STREAM_LENGTH", "1", "at least 1000"),
         ("AUDIT", "syslog", "not known"),
         ("AUDIT", "file:", "not known"),
         ("AUDIT", "stdout,file", "not known"),
@@ -165,6 +168,10 @@ def test_nonsense_is_refused_by_the_name_of_the_variable(name: str, value: str, 
     found = problems_of(**{f"GATEWAY_{name}": value})
     assert list(found) == [f"GATEWAY_{name}"]
     assert word in found[f"GATEWAY_{name}"]
+
+
+def test_a_sink_in_redis_needs_one() -> None:
+    assert list(problems_of(GATEWAY_AUDIT="stdout, redis:audit")) == ["GATEWAY_REDIS_URL"]
 
 
 @pytest.mark.parametrize("url", ["http://redis", "redis://", "redis", "unix://", "redis://[x"])

@@ -1,0 +1,151 @@
+"""Logs as they lie: which files are one log, in which order, and the judgement over them or over a stream."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import gzip
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from gateway.audit import Head, Report, Verifier, dump_heads
+from gateway.stores.audit_files import head_path, read_heads
+from gateway.stores.audit_redis import StreamLog
+
+_TIME = re.compile(rb'"time":"([^"]{1,40})"')
+_BESIDE = (".head", ".head.new")
+_FIRST = 4096
+
+
+def log_files(arguments: Sequence[str]) -> list[Path]:
+    """The files that are meant, the oldest first: files, patterns, or the folder of one log.
+
+    What stands beside a log, as ``PATH.head``, is left out, so that a shell may expand ``audit.jsonl*``.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a pattern or a folder has no log, or a folder has several.
+    """
+    found = {path for argument in arguments for path in _expanded(argument) if not path.name.endswith(_BESIDE)}
+    return sorted(found, key=lambda path: (_began(path), path.name))
+
+
+def _expanded(argument: str) -> Sequence[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        return _of_folder(path)
+    if path.exists() or not glob.has_magic(argument):
+        return [path]
+    if matched := [Path(each) for each in glob.glob(argument)]:
+        return matched
+    raise ValueError(f"{argument}: no file has such a name")
+
+
+def _of_folder(folder: Path) -> Sequence[Path]:
+    logs = sorted(each.name.removesuffix(".head") for each in folder.glob("*.head"))
+    if len(logs) != 1:
+        several = f"{len(logs)} logs ({', '.join(logs[:5])})" if logs else "no log with a head beside it"
+        raise ValueError(f"{folder}: has {several}; name the files of one")
+    return [each for each in folder.iterdir() if each.is_file() and each.name.startswith(logs[0])]
+
+
+def _began(path: Path) -> bytes:
+    """The time of the first record; of a file without any, one that is later than all."""
+    with _open(path) as file:
+        found = _TIME.search(file.readline(_FIRST))
+    return found[1] if found else b"~"
+
+
+def verify(path: Path | Sequence[Path], key: bytes | Sequence[bytes] | None = None, *, partial: bool = False) -> Report:
+    """Judge a log: one file, or all its files with the oldest first. It may be in use.
+
+    ``key`` is the first of ``GATEWAY_KEYS``, or all that ever were first; without one the head's hashes are compared
+    but not its signatures. ``partial``: earlier files were deleted on purpose. The head is that of the last file's log.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    paths = [path] if isinstance(path, Path) else list(path)
+    keys = [key] if isinstance(key, bytes) else list(key or ())
+    heads, end = _now(paths[-1])
+    verifier = Verifier(heads, keys, partial=partial)
+    for each in paths:
+        verifier.begin(str(each))
+        for line in _lines(each, end if each == paths[-1] else None):
+            verifier.feed(line)
+    if keys and heads is None:
+        verifier.problem("unknown head: there is no head file beside the log, so a cut end would not be seen")
+    return verifier.report()
+
+
+def _now(newest: Path) -> tuple[Mapping[str, Head] | None, int]:
+    """The heads of a log and the size of its newest file, of one moment."""
+    with newest.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        found = os.fstat(file.fileno())
+        if not os.path.samestat(found, newest.stat()):
+            raise OSError(errno.ESTALE, "it was rotated in this moment, ask again", str(newest))
+        return read_heads(_log_of(newest)), found.st_size
+
+
+def _log_of(file: Path) -> Path:
+    """The name under which the log of this file is written: it may have another one since it was rotated."""
+    beside = [each.name.removesuffix(".head") for each in file.parent.glob("*.head")]
+    return file.with_name(max((name for name in beside if file.name.startswith(name)), key=len, default=file.name))
+
+
+def verify_stream(url: str, stream: str, keys: Sequence[bytes] = (), *, partial: bool = False) -> Report:
+    """Judge the log in a stream of Redis, as ``verify`` does. ``partial``: it was trimmed.
+
+    Raises:
+        OSError: Redis is away or refuses.
+        ValueError: the URL is not one of Redis.
+    """
+    log = StreamLog(url, stream)
+    verifier = Verifier(log.heads, keys, partial=partial)
+    verifier.begin(f"redis:{stream}")
+    for line in log.lines():
+        verifier.feed(line)
+    if keys and log.heads is None:
+        verifier.problem("unknown head: there is no head beside the stream, so a cut end would not be seen")
+    return verifier.report()
+
+
+def export(url: str, stream: str, path: Path) -> int:
+    """Write the lines of a stream to a new file, byte for byte, and its heads beside it; how many lines they are.
+
+    Raises:
+        OSError: Redis is away or refuses, or the file is there already or cannot be written.
+        ValueError: the URL is not one of Redis.
+    """
+    log = StreamLog(url, stream)
+    count = 0
+    with open(path, "xb", opener=_private) as file:
+        for line in log.lines():
+            file.write(line)
+            count += 1
+    with open(head_path(path), "xb", opener=_private) as file:
+        file.write(dump_heads(log.heads or {}))
+    return count
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _lines(path: Path, end: int | None) -> Iterator[bytes]:
+    read = 0
+    with _open(path) as file:
+        for line in file:
+            if end is not None and path.suffix != ".gz" and read >= end:
+                return
+            read += len(line)
+            yield line
