@@ -238,7 +238,7 @@ def _together(given: Mapping[str, str]) -> Iterator[Problem]:
     workers = given.get("GATEWAY_WORKERS", "1").strip()
     several = workers.isdecimal() and int(workers) > 1
     shared = "GATEWAY_REDIS_URL" in given
-    if any(sink.strip().startswith("redis:") for sink in given.get("GATEWAY_AUDIT", "").split(",")) and not shared:
+    if re.search(r"(^|,)\s*redis:[^,]", given.get("GATEWAY_AUDIT", "")) and not shared:
         yield _say("GATEWAY_REDIS_URL", "is required for a redis: sink of the audit", "set it, or take another sink")
     if several and not shared:
         yield _say("GATEWAY_REDIS_URL", f"is required with {workers} workers", "set it, or GATEWAY_WORKERS=1")
