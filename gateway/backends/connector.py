@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypedDict
 
 from gateway.backends import link
 from gateway.backends.backoff import Backoff
@@ -11,6 +12,7 @@ from gateway.backends.cause import because
 from gateway.backends.dialer import Dialer
 from gateway.backends.http1 import HttpClient
 from gateway.backends.legacy_http import LegacyHttp
+from gateway.backends.legacy_sse import LegacySse
 from gateway.backends.link import Link
 from gateway.backends.listen import Listener
 from gateway.backends.modern import ModernHttp, NotModern
@@ -18,11 +20,18 @@ from gateway.backends.modern_link import ModernLink
 from gateway.backends.probe import pinned
 from gateway.backends.session_pool import SessionPool
 from gateway.backends.stdio import Stdio
+from gateway.backends.wire import Transport
 from gateway.models import Change
 from gateway.routes import Route
 
 MAX_EVENT = 2**20
 """Most bytes of one event of a ``subscriptions/listen`` stream."""
+
+
+class _HttpOptions(TypedDict):
+    headers: tuple[tuple[str, str], ...]
+    max_connections: int
+    max_response: int
 
 
 class Connector:
@@ -101,7 +110,7 @@ class Connector:
                 await client.aclose()
 
     async def _over_http(self, url: str) -> Link:
-        if self._era == "legacy":
+        if self._era == "legacy" or self._route.backend.transport == "sse":
             return self._legacy(url)
         modern = self._modern(url)
         try:
@@ -132,15 +141,23 @@ class Connector:
         return ModernLink(name, ModernHttp(self._client, route=name, version=self._version), listener)
 
     def _legacy(self, url: str) -> Link:
-        settings = self._route.effective
-        transport = LegacyHttp(
-            url,
-            headers=self._credentials(),
-            max_connections=settings.max_concurrency,
-            max_response=min(settings.max_response, self._max_response),
-        )
-        dialer = Dialer(self._route.name, transport, era="legacy", version=self._version, clock=self._clock)
+        first, other = self._legacy_transports(url)
+        dialer = Dialer(self._route.name, first, other=other, era="legacy", version=self._version, clock=self._clock)
         return self._pooled(dialer)
+
+    def _legacy_transports(self, url: str) -> tuple[Transport, Transport | None]:
+        """Streamable HTTP first, and where that is not served the transport before it (2025-11-25, ``transports``)."""
+        settings = self._route.effective
+        common: _HttpOptions = {
+            "headers": self._credentials(),
+            "max_connections": settings.max_concurrency,
+            "max_response": min(settings.max_response, self._max_response),
+        }
+        wanted = self._route.backend.transport
+        if wanted == "streamable_http":
+            return LegacyHttp(url, **common), None
+        over_sse = LegacySse(self._route.name, url, **common)
+        return (over_sse, None) if wanted == "sse" else (LegacyHttp(url, **common), over_sse)
 
     def _over_stdio(self, command: tuple[str, ...]) -> Link:
         backend = self._route.backend

@@ -20,7 +20,8 @@ SETTLED = 30.0
 class Dialer:
     """``era`` None finds out, and remembers. ``backoff`` holds off after a failure; None where connecting is cheap.
 
-    ``clock`` is in monotonic seconds.
+    ``other`` is a transport to try where the first greeting was refused; of the two, the one that was taken last is
+    used first. ``clock`` is in monotonic seconds.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Dialer:
         route: str,
         transport: Transport,
         *,
+        other: Transport | None = None,
         era: Era | None,
         version: str,
         clock: Callable[[], float],
@@ -35,6 +37,7 @@ class Dialer:
     ) -> None:
         self._route = route
         self._transport = transport
+        self._other = other
         self._pinned = era
         self._era = era
         self._version = version
@@ -77,18 +80,34 @@ class Dialer:
 
     async def aclose(self) -> None:
         """Release what all sessions share."""
-        await self._transport.aclose()
+        for transport in (self._transport, self._other):
+            if transport is not None:
+                await transport.aclose()
 
     def _hold_off(self) -> None:
         if self._backoff is not None:
             self._not_before = self._clock() + self._backoff.next()
 
     async def _connect(self, hooks: Hooks, capabilities: Mapping[str, Any]) -> Session:
+        used, other = self._transport, self._other
+        try:
+            return await self._connect_over(used, hooks, capabilities)
+        except link.HandshakeRefused as refusal:
+            if other is None:
+                raise
+            try:
+                session = await self._connect_over(other, hooks, capabilities)
+            except BackendUnavailable:
+                raise refusal from None
+            self._transport, self._other = other, used
+            return session
+
+    async def _connect_over(self, transport: Transport, hooks: Hooks, capabilities: Mapping[str, Any]) -> Session:
         first = self._era
 
         async def attempt(era: Era | None) -> Session:
             hello = Hello(self._route, era, self._version, capabilities=capabilities)
-            session = Session(self._route, self._transport, hello, hooks)
+            session = Session(self._route, transport, hello, hooks)
             await session.start()
             return session
 

@@ -21,7 +21,7 @@ import httpx2
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
-from gateway.backends.wire import OUTBOX, Exchange, Signals, Streams
+from gateway.backends.wire import OUTBOX, Exchange, Signals, Streams, tls_for
 
 # They log URLs, session ids and whole messages; what matters of them is reported by this package.
 for _name in ("mcp", "httpx2", "httpcore2"):
@@ -62,7 +62,7 @@ class LegacyHttp:
         self._exchanges: dict[str, Exchange] = {}
         self._tags = itertools.count(1)
         inner = httpx2.AsyncHTTPTransport(
-            verify=verify or _tls(url),
+            verify=verify or tls_for(url),
             trust_env=False,
             # Calls are bounded by the bulkhead, the streams of idle sessions by the pool of sessions.
             limits=httpx2.Limits(
@@ -267,8 +267,3 @@ def _without_cookies(response: httpx2.Response, stream: Any) -> httpx2.Response:
 def _declared(response: httpx2.Response) -> int:
     length = response.headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdecimal() else 0
-
-
-def _tls(url: str) -> ssl.SSLContext:
-    # Loading the trusted authorities takes 20 ms and is wasted on plain HTTP.
-    return ssl.create_default_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

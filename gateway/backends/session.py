@@ -279,6 +279,9 @@ class Session:
                     self._ready.set_result(None)
                     await self._closing.wait()
                 group.cancel_scope.cancel()
+        except* BackendUnavailable as failures:
+            if not self._ready.done():
+                self._ready.set_exception(failures.exceptions[0])
         except* (OSError, ValueError, *verdict.HTTP_ERRORS) as errors:
             logger.debug("the session of %s could not be opened: %r", self._route, errors.exceptions)
 

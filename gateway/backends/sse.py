@@ -14,15 +14,16 @@ class EventTooLarge(ValueError):  # noqa: N818 - says what it is
 
 
 class SseParser:
-    """Collects events of the type ``message``, the only one that carries MCP.
+    """Collects events of the type ``message``, the only one that carries MCP, or of other ``kinds``.
 
     ``limit`` is the most bytes that an unfinished event may hold.
     """
 
-    __slots__ = ("_after_cr", "_data", "_first", "_limit", "_partial", "_size", "_type")
+    __slots__ = ("_after_cr", "_data", "_first", "_kinds", "_limit", "_partial", "_size", "_type")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, kinds: tuple[bytes, ...] = (b"", b"message")) -> None:
         self._limit = limit
+        self._kinds = kinds
         self._partial = bytearray()
         self._data: list[bytes] = []
         self._size = 0
@@ -78,4 +79,4 @@ class SseParser:
     def _dispatch(self) -> bytes | None:
         data, kind = self._data, self._type
         self._data, self._type, self._size = [], b"", 0
-        return b"\n".join(data) if data and kind in (b"", b"message") else None
+        return b"\n".join(data) if data and kind in self._kinds else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -81,7 +82,10 @@ class Transport(Protocol):
     """Opens the stream pair of one session."""
 
     def open(self) -> AbstractAsyncContextManager[Streams]:
-        """Entered and left in one task. May raise ``OSError``, ``ValueError`` or ``httpx2.HTTPError``."""
+        """Entered and left in one task.
+
+        May raise ``OSError``, ``ValueError``, ``httpx2.HTTPError``, or ``BackendUnavailable`` with what is known.
+        """
         ...
 
     def begin(self) -> Exchange:
@@ -95,3 +99,8 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Release what the sessions share."""
         ...
+
+
+def tls_for(url: str) -> ssl.SSLContext:
+    """The system's authorities; loading them takes 20 ms and is wasted on plain HTTP."""
+    return ssl.create_default_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

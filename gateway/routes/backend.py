@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gateway.routes.fields import Era, Flag, HttpUrl, Model, Text, Word, not_yet
+from gateway.routes.fields import Era, Flag, HttpUrl, Model, Text, Word
 from gateway.routes.references import Secret, Variable
 
 _LEGACY_REVISIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
@@ -91,10 +91,11 @@ class Backend(Model):
         description="Environment of the program: plain values, and secrets by reference.",
     )
     cwd: Text | None = Field(default=None, description="Working directory of the program. Default: the gateway's.")
-    transport: Annotated[
-        Literal["auto", "streamable_http", "stdio"],
-        not_yet("the old HTTP+SSE transport; serve the backend over streamable HTTP", ("sse",)),
-    ] = Field(default="auto", description="`auto`: streamable HTTP for `url`, stdio for `command`.")
+    transport: Literal["auto", "streamable_http", "sse", "stdio"] = Field(
+        default="auto",
+        description="`auto`: stdio for `command`; for `url` streamable HTTP, and where that is refused `sse`, the "
+        "transport of 2024-11-05.",
+    )
     era: Annotated[Era, BeforeValidator(_era), Word("`auto`, `modern`, `legacy` or a revision")] = Field(
         default="auto",
         description="Protocol era; `auto` finds out. A revision stands for its era: `2026-07-28` is modern.",
@@ -114,9 +115,11 @@ class Backend(Model):
             raise ValueError("needs exactly one of url and command", "url: for HTTP, command: for stdio")
         if self.url is not None and (self.env or self.cwd or self.transport == "stdio"):
             raise ValueError("has a url, so env, cwd and transport stdio do not apply", "they go with command:")
-        if self.command is not None and (self.credentials or self.transport == "streamable_http"):
+        if self.command is not None and (self.credentials or self.transport in ("streamable_http", "sse")):
             raise ValueError(
-                "has a command, so credentials and transport streamable_http do not apply",
+                "has a command, so credentials and the transports of HTTP do not apply",
                 "give a program its secrets with env:",
             )
+        if self.transport == "sse" and self.era == "modern":
+            raise ValueError("has transport sse, which no modern server speaks", "set era: legacy, or remove it")
         return self

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 
 from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
+from gateway.backends.legacy_sse import LegacySse
 from gateway.backends.session_pool import Bounds, Mode, SessionPool
 from gateway.backends.stdio import Stdio
+from gateway.backends.wire import Transport
 from gateway.errors import BackendTimeout, BackendUnavailable, InvalidRequest
 from gateway.models import BackendReply, BackendRequest, Change, Era, JsonObject
 
@@ -36,6 +38,12 @@ def server() -> Iterator[HttpServer]:
         yield running
 
 
+def transport_to(where: str | tuple[str, ...]) -> Transport:
+    if not isinstance(where, str):
+        return Stdio("asking", where, env={}, cwd=None, max_response=1 << 20)
+    return LegacySse("asking", where) if where.endswith("/sse") else LegacyHttp(where)
+
+
 @asynccontextmanager
 async def pool_of(
     where: str | tuple[str, ...],
@@ -48,10 +56,7 @@ async def pool_of(
 ) -> AsyncIterator[SessionPool]:
     clock = clock or Clock()
     heard: list[Change] = [] if changes is None else changes
-    transport = (
-        LegacyHttp(where) if isinstance(where, str) else Stdio("asking", where, env={}, cwd=None, max_response=1 << 20)
-    )
-    dialer = Dialer("asking", transport, era=era, version="1", clock=clock)
+    dialer = Dialer("asking", transport_to(where), era=era, version="1", clock=clock)
     pool = SessionPool(
         "asking",
         dialer,
@@ -74,13 +79,14 @@ def changes() -> list[Change]:
     return []
 
 
-@pytest.fixture(params=["http", "stdio"])
+@pytest.fixture(params=["http", "sse", "stdio"])
 async def pool(request: pytest.FixtureRequest, changes: list[Change]) -> AsyncIterator[SessionPool]:
     if request.param == "stdio":
         async with pool_of(asking_stdio(), changes=changes) as over_stdio:
             yield over_stdio
     else:
-        with http_server(program="asking.py") as running:
+        options = ["--sse"] if request.param == "sse" else []
+        with http_server(*options, program="asking.py") as running:
             async with pool_of(running.url, changes=changes) as over_http:
                 yield over_http
 

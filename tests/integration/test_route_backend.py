@@ -70,6 +70,8 @@ async def started(backend: dict[str, Any], **settings: Any) -> AsyncIterator[Sta
         ((), "modern", "modern"),
         (("--legacy-only",), "auto", "legacy"),
         (("--legacy-only",), "2025-06-18", "legacy"),
+        (("--sse",), "auto", "legacy"),
+        (("--sse",), "legacy", "legacy"),
     ],
 )
 async def test_any_http_server_is_spoken_to_in_its_era(options: tuple[str, ...], era: str, found: str) -> None:

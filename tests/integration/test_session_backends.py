@@ -12,6 +12,7 @@ from msgspec.structs import replace as with_members
 
 from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
+from gateway.backends.legacy_sse import LegacySse
 from gateway.backends.link import ConnectionLost
 from gateway.backends.session_pool import Bounds, Mode, SessionPool
 from gateway.errors import BackendBusy, BackendTimeout, BackendUnavailable
@@ -19,8 +20,10 @@ from gateway.models import Principal
 
 from .servers.start import ALICE, BOB, HttpServer, call, descriptors, http_server, ignore, text, until
 
+STREAMABLE = [(), ("--json",)]
 
-@pytest.fixture(params=[(), ("--json",)], ids=["events", "json"])
+
+@pytest.fixture(params=[*STREAMABLE, ("--sse",)], ids=["events", "json", "sse"])
 def server(request: pytest.FixtureRequest) -> Iterator[HttpServer]:
     with http_server("--legacy-only", *request.param) as running:
         yield running
@@ -45,7 +48,13 @@ async def pool_of(
     url: str, *, mode: Mode = "principal", limit: int = 256, clock: Clock | None = None
 ) -> AsyncIterator[SessionPool]:
     clock = clock or Clock()
-    transport = LegacyHttp(url, headers=(("X-Api-Key", "k"),), max_response=1 << 20)
+    key = (("X-Api-Key", "k"),)
+    over_sse = url.endswith("/sse")
+    transport = (
+        LegacySse("sdk", url, headers=key, max_response=1 << 20)
+        if over_sse
+        else LegacyHttp(url, headers=key, max_response=1 << 20)
+    )
     dialer = Dialer("sdk", transport, era="legacy", version="1", clock=clock)
     pool = SessionPool(
         "sdk",
@@ -148,6 +157,7 @@ async def test_a_session_that_nobody_uses_is_ended(one_server: HttpServer) -> No
         assert text(await pool.request(call("echo", {"text": "again"}), ignore)) == "again"
 
 
+@pytest.mark.parametrize("server", STREAMABLE, indirect=True, ids=["events", "json"])
 async def test_an_expired_session_is_renewed_once_and_the_call_repeated(server: HttpServer) -> None:
     async with pool_of(server.url) as pool:
         await pool.request(call("echo", {"text": "x"}), ignore)
@@ -182,6 +192,7 @@ async def test_a_server_that_dies_fails_its_calls_at_once_and_is_found_again(ser
         assert text(await pool.request(call("echo", {"text": "back"}), ignore)) == "back"
 
 
+@pytest.mark.parametrize("server", STREAMABLE, indirect=True, ids=["events", "json"])
 async def test_an_answer_that_is_too_large_costs_that_call_alone(server: HttpServer) -> None:
     async with pool_of(server.url) as pool:
         with pytest.raises(BackendUnavailable, match="too large") as failure:

@@ -1,4 +1,5 @@
-"""An SDK server whose tools ask the client in mid-call. ``--stdio``, or streamable HTTP on a port that it prints.
+"""An SDK server whose tools ask the client in mid-call. ``--stdio``, or HTTP on a port that it prints: streamable, or
+with ``--sse`` the transport before it.
 
 ``--modern`` leaves the modern era on; without it the server answers as one of 2025.
 """
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--port", type=int, default=0)
 arguments.add_argument("--stdio", action="store_true")
+arguments.add_argument("--sse", action="store_true")
 arguments.add_argument("--modern", action="store_true")
 options = arguments.parse_args()
 server = MCPServer("asking")
@@ -228,7 +230,11 @@ async def main():
         await server.run_stdio_async()
         return
     config = uvicorn.Config(
-        Front(server.streamable_http_app()), host="127.0.0.1", port=options.port, log_level="error", lifespan="on"
+        Front(server.sse_app() if options.sse else server.streamable_http_app()),
+        host="127.0.0.1",
+        port=options.port,
+        log_level="error",
+        lifespan="on",
     )
     http = uvicorn.Server(config)
     task = asyncio.create_task(http.serve())

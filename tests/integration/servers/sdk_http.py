@@ -1,4 +1,6 @@
-"""An SDK server over streamable HTTP on a port that it prints. ``--legacy-only`` answers as a server of 2025 would."""
+"""An SDK server over streamable HTTP on a port that it prints. ``--legacy-only`` answers as a server of 2025 would,
+``--sse`` as one of 2024.
+"""
 
 import argparse
 import asyncio
@@ -14,6 +16,8 @@ arguments = argparse.ArgumentParser()
 arguments.add_argument("--port", type=int, default=0)
 arguments.add_argument("--legacy-only", action="store_true")
 arguments.add_argument("--json", action="store_true")
+arguments.add_argument("--sse", action="store_true")
+arguments.add_argument("--path", default="/mcp")
 options = arguments.parse_args()
 server = MCPServer("sdk")
 state = {"sessions": 0, "cancelled": 0, "running": 0, "headers": {}}
@@ -80,7 +84,8 @@ class Front:
 
 
 async def main():
-    app = Front(server.streamable_http_app(json_response=options.json))
+    streamable = {"json_response": options.json, "streamable_http_path": options.path}
+    app = Front(server.sse_app() if options.sse else server.streamable_http_app(**streamable))
     http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="error", lifespan="on"))
     task = asyncio.create_task(http.serve())
     while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it

@@ -44,7 +44,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp"
+        return f"http://127.0.0.1:{self.port}/{'sse' if '--sse' in self.options else 'mcp'}"
 
     def kill(self) -> None:
         self.process.kill()
