@@ -12,28 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcp.shared.inbound import X_MCP_HEADER_KEY, find_invalid_x_mcp_header, x_mcp_header_map
 from mcp.shared.uri_template import UriTemplate
 
+from gateway.entries import KINDS, Finding, Findings, entries_of
 from gateway.models import Entry, Kind, Listing, Principal
 from gateway.policy.authorize import permits
-from gateway.protocol.naming import is_valid, public_name
-from gateway.protocol.strict_json import encode
-from gateway.routes import Route, Routes, Toolset
+from gateway.routes import Routes, Toolset
 
-MAX_DEFINITION_BYTES = 200_000
 _REMEMBERED_LISTS = 256
-
-KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
-
-
-@dataclass(frozen=True, slots=True)
-class Omission:
-    """Something that a backend offers and the catalogue leaves out, and why; for logs and ``check``."""
-
-    route: str
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +32,15 @@ class Offer:
 
 
 class Catalog:
-    """Everything exposed: ``/mcp`` is the toolset None, ``/mcp/<name>`` a configured one."""
+    """Everything exposed: ``/mcp`` is the toolset None, ``/mcp/<name>`` a configured one.
 
-    def __init__(self, offers: Mapping[str | None, Offer], omissions: tuple[Omission, ...] = ()) -> None:
+    ``omitted`` is what backends offer and the catalogue leaves out, ``cleaned`` what it shows without a part of it.
+    """
+
+    def __init__(self, offers: Mapping[str | None, Offer], findings: Findings) -> None:
         self._offers = offers
-        self.omissions = omissions
+        self.omitted = tuple(findings.omitted)
+        self.cleaned = tuple(findings.cleaned)
         self._lists: OrderedDict[tuple[str | None, Kind, frozenset[str]], tuple[bytes, ...]] = OrderedDict()
         self._templates: dict[str, UriTemplate | None] = {}
 
@@ -123,117 +113,27 @@ class Catalog:
 
 def build(routes: Routes, listings: Mapping[str, Listing]) -> Catalog:
     """The catalogue of these routes as their backends were last listed; a route without a listing is absent."""
-    omissions: list[Omission] = []
+    findings = Findings()
     listed = [route for route in routes.routes if route.name in listings]
-    by_route = {route.name: _entries_of(route, listings[route.name], route.prefix, omissions) for route in listed}
+    by_route = {route.name: entries_of(route, listings[route.name], route.prefix, findings) for route in listed}
     everything = Offer(
-        {kind: _merge([entries[kind] for entries in by_route.values()], omissions) for kind in KINDS},
+        {kind: _merge([entries[kind] for entries in by_route.values()], findings) for kind in KINDS},
         _united(listings[route.name].capabilities for route in listed),
         tuple(route.name for route in listed),
     )
     offers: dict[str | None, Offer] = {None: everything}
     for name, toolset in routes.toolsets.items():
         offers[name] = _selected(routes, toolset, everything, listings)
-    return Catalog(offers, tuple(omissions))
+    return Catalog(offers, findings)
 
 
-def _entries_of(route: Route, listing: Listing, prefix: str, omissions: list[Omission]) -> dict[Kind, dict[str, Entry]]:
-    offered: dict[Kind, tuple[Mapping[str, Any], ...]] = {
-        "tool": listing.tools,
-        "prompt": listing.prompts,
-        "resource": listing.resources,
-        "template": listing.templates,
-    }
-    return {kind: _entries(route, listing, kind, offered[kind], prefix, omissions) for kind in KINDS}
-
-
-def _entries(
-    route: Route,
-    listing: Listing,
-    kind: Kind,
-    definitions: tuple[Mapping[str, Any], ...],
-    prefix: str,
-    omissions: list[Omission],
-) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    for definition in definitions:
-        name = definition.get(_NAMED_BY[kind])
-        problem = _problem(kind, name, definition, over_http=listing.over_http)
-        entry = None if problem else _entry(route, kind, str(name), definition, prefix)
-        if entry is None:
-            omissions.append(Omission(route.name, str(name)[:128], problem))
-        elif entry.policy.hidden or entry.policy.scopes is None:
-            continue
-        elif entry.name in entries:
-            omissions.append(Omission(route.name, entry.backend_name, f"a second {kind} of this name"))
-        elif len(entry.rendered) > MAX_DEFINITION_BYTES:
-            omissions.append(Omission(route.name, entry.backend_name, f"it is over {MAX_DEFINITION_BYTES} bytes"))
-        else:
-            entries[entry.name] = entry
-    return entries
-
-
-_NAMED_BY: Mapping[Kind, str] = {"tool": "name", "prompt": "name", "resource": "uri", "template": "uriTemplate"}
-
-
-def _problem(kind: Kind, name: Any, definition: Mapping[str, Any], *, over_http: bool) -> str:
-    if not isinstance(name, str) or not name:
-        return f"it has no {_NAMED_BY[kind]}"
-    if kind == "tool":
-        if not is_valid(name):
-            return "its name is not 1-128 characters of A-Z a-z 0-9 _ . -"
-        if not isinstance(definition.get("inputSchema"), dict):
-            return "it has no input schema"
-        annotation = find_invalid_x_mcp_header(definition["inputSchema"])
-        if annotation and over_http:
-            return f"its x-mcp-header annotation is invalid: {annotation}"
-    return ""
-
-
-def _entry(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], prefix: str) -> Entry:
-    public = {**definition, "name": public_name(prefix, name)} if kind in ("tool", "prompt") else definition
-    schema = definition["inputSchema"] if kind == "tool" else {}
-    mirrored = kind == "tool" and find_invalid_x_mcp_header(schema) is None
-    if kind == "tool" and not mirrored:
-        # Of a stdio backend it means nothing, and over HTTP every client would drop the tool for it.
-        schema = _without_annotations(schema)
-        public = {**public, "inputSchema": schema}
-    trusted = route.backend.trust_annotations and _harmless(definition.get("annotations"))
-    return Entry(
-        name=public["name"] if kind in ("tool", "prompt") else name,
-        backend_name=name,
-        route=route.name,
-        definition=public,
-        rendered=encode(public),
-        input_schema=encode(schema),
-        policy=route.policy_for(name, kind),
-        param_headers=x_mcp_header_map(schema) if mirrored else {},
-        idempotent=trusted if kind == "tool" else True,
-        kind=kind,
-    )
-
-
-def _without_annotations(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        return {name: _without_annotations(part) for name, part in schema.items() if name != X_MCP_HEADER_KEY}
-    if isinstance(schema, list):
-        return [_without_annotations(part) for part in schema]
-    return schema
-
-
-def _harmless(annotations: Any) -> bool:
-    if not isinstance(annotations, dict):
-        return False
-    return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True
-
-
-def _merge(parts: Iterable[Mapping[str, Entry]], omissions: list[Omission]) -> dict[str, Entry]:
+def _merge(parts: Iterable[Mapping[str, Entry]], findings: Findings) -> dict[str, Entry]:
     merged: dict[str, Entry] = {}
     for entries in parts:
         for name, entry in entries.items():
             if name in merged:
                 reason = f"the {merged[name].route} route already exposes {name[:128]}"
-                omissions.append(Omission(entry.route, entry.backend_name, reason))
+                findings.omitted.append(Finding(entry.route, entry.kind, entry.backend_name, reason))
             else:
                 merged[name] = entry
     return merged
@@ -243,7 +143,9 @@ def _selected(routes: Routes, toolset: Toolset, everything: Offer, listings: Map
     chosen = [route for route in routes.routes if route.name in toolset.routes and route.name in listings]
     capabilities = _united(listings[route.name].capabilities for route in chosen)
     if toolset.names == "plain":
-        own = _entries_of(chosen[0], listings[chosen[0].name], "", []) if chosen else {kind: {} for kind in KINDS}
+        own = (
+            entries_of(chosen[0], listings[chosen[0].name], "", Findings()) if chosen else {kind: {} for kind in KINDS}
+        )
         prefix = chosen[0].prefix if chosen else ""
         own["tool"] = {name: tool for name, tool in own["tool"].items() if _named(toolset, prefix + name)}
         return Offer(own, capabilities, tuple(route.name for route in chosen))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gateway import catalog
 from gateway.backends.route_backend import RouteBackend
+from gateway.entries import Finding
 from gateway.exchange import Rules
 from gateway.http.filters import ListKind
 from gateway.http.subscriptions import Subscriptions
@@ -62,6 +64,7 @@ class Rulebook:
         self._version = version
         self._max_response = max_response
         self._listings: dict[str, Listing] = {}
+        self._told: dict[str, frozenset[Finding]] = {}
         self.rules = self._made_of(routes, _nobody)
 
     async def adopt(self, routes: Routes) -> None:
@@ -95,7 +98,10 @@ class Rulebook:
     def gauge(self) -> None:
         """Set the metrics that are read rather than counted."""
         metrics = self._metrics
+        omitted, cleaned = (_by_route(found) for found in (self.rules.catalog.omitted, self.rules.catalog.cleaned))
         for name, backend in self.backends.items():
+            metrics.catalog_omitted.labels(name).set(omitted[name])
+            metrics.catalog_cleaned.labels(name).set(cleaned[name])
             metrics.up.labels(name).set(int(backend.up))
             metrics.breaker.labels(name).set(backend.breaker_state)
             listing = self._listings.get(name)
@@ -155,9 +161,20 @@ class Rulebook:
 
     def _catalog(self, routes: Routes) -> catalog.Catalog:
         built = catalog.build(routes, self._listings)
-        for omission in built.omissions:
-            log.warning("left out", extra={"route": omission.route, "entry": omission.name, "reason": omission.reason})
+        self._tell("left out", built.omitted)
+        self._tell("cleaned", built.cleaned)
         return built
+
+    def _tell(self, what: str, findings: Iterable[Finding]) -> None:
+        """Log what is new since the last catalogue; what stays as it was is not said again."""
+        told, self._told[what] = self._told.get(what, frozenset()), frozenset(findings)
+        for it in findings:
+            if it not in told:
+                log.warning(what, extra={"route": it.route, "kind": it.kind, "entry": it.name, "reason": it.reason})
+
+
+def _by_route(findings: Iterable[Finding]) -> Counter[str]:
+    return Counter(finding.route for finding in findings)
 
 
 async def _nobody(headers: Sequence[bytes]) -> Any:

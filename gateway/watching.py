@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypedDict
 
-from gateway.catalog import KINDS
+from gateway.entries import KINDS
 from gateway.exchange import Exchange, Policy, Rules
 from gateway.models import Principal
 from gateway.policy.authorize import permits

@@ -40,6 +40,8 @@ METRICS = {
     "inflight": "route",
     "catalog_tools": "route",
     "catalog_age_seconds": "route",
+    "catalog_omitted": "route",
+    "catalog_cleaned": "route",
     "sessions": "side",
     "parked_calls": "",
     "audit_events_total": "sink result",

@@ -82,7 +82,8 @@ async def _reach(routes: Routes) -> dict[str, dict[str, Any]]:
     findings: dict[str, dict[str, Any]] = {}
     for route in routes.routes:
         listing = listings.get(route.name)
-        notes = [f"{item.name}: left out, {item.reason}" for item in built.omissions if item.route == route.name]
+        notes = [f"{item.name}: left out, {item.reason}" for item in built.omitted if item.route == route.name]
+        notes += [f"{item.name}: {item.reason}" for item in built.cleaned if item.route == route.name]
         notes += [
             f"{tool.backend_name}: exposed as {tool.name}, shortened to 64 characters"
             for tool in built.entries()

@@ -44,7 +44,7 @@ class Validate:
             return
         schema = call.entry.input_schema
         validator = self._compiled.get(schema) or self._compile(schema, call.entry.name)
-        if not validator.is_valid(call.arguments) and not validator.is_valid(_without_nulls(call.arguments)):
+        if not validator.is_valid(call.arguments) and not _fits_without_nulls(validator, call.arguments):
             raise _refusal(call.entry.name, validator, call.arguments)
 
     def _compile(self, schema: bytes, name: str) -> Validator:
@@ -78,9 +78,16 @@ def compile_schema(schema: bytes) -> Validator:
     )
 
 
-def _without_nulls(arguments: Any) -> dict[str, Any]:
-    """A null for an optional argument counts as absent, as it does for the mirrored headers (``basic/transports``)."""
-    return {name: value for name, value in arguments.items() if value is not None}
+def _fits_without_nulls(validator: Validator, arguments: Any) -> bool:
+    """A null for an optional argument counts as absent, as it does for the mirrored headers (``basic/transports``).
+
+    Only where the null itself is what does not fit: one for an argument that the schema does not know stays.
+    """
+    if None not in arguments.values():
+        return False
+    nulls = {str(path[0]) for error in validator.iter_errors(arguments) if len(path := error.instance_path) == 1}
+    kept = {name: value for name, value in arguments.items() if value is not None or name not in nulls}
+    return len(kept) < len(arguments) and validator.is_valid(kept)
 
 
 def _refusal(name: str, validator: Validator, arguments: Any) -> InvalidArguments:

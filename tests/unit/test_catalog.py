@@ -168,7 +168,7 @@ routes:
     assert owner is not None
     assert owner.route == "one"
     assert names(made, kind="resource") == ["x://1", "x://2"]
-    (omission,) = made.omissions
+    (omission,) = made.omitted
     assert (omission.route, omission.name) == ("two", "x://1")
     assert "one" in omission.reason
 
@@ -206,7 +206,7 @@ def test_merged_names_are_unique_and_each_leads_to_its_own_backend(offered: list
 def test_a_tool_that_no_client_could_use_is_left_out_with_a_reason(definition: Any, reason: str) -> None:
     made = one_route(definition, tool("good"))
     assert names(made) == ["one__good"]
-    (omission,) = made.omissions
+    (omission,) = made.omitted
     assert omission.route == "one"
     assert reason in omission.reason
 
@@ -215,7 +215,7 @@ def test_a_second_tool_of_a_name_is_left_out() -> None:
     made = one_route(tool("a", title="first"), tool("a", title="second"))
     (text,) = made.rendered(None, ADA)
     assert json.loads(text)["title"] == "first"
-    assert made.omissions[0].name == "a"
+    assert made.omitted[0].name == "a"
 
 
 BAD_HEADER = {"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "not a token"}}}

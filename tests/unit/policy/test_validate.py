@@ -285,3 +285,17 @@ async def test_deep_arguments_are_judged() -> None:
     assert await checked(
         {"$defs": {"n": {"properties": {"a": {"$ref": "#/$defs/n"}}, "type": "object"}}, "$ref": "#/$defs/n"}, value
     )
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"type": "string"}}, "additionalProperties": False},
+        {"properties": {"a": {"type": "string"}}, "unevaluatedProperties": False},
+        {"properties": {"a": {"type": "string"}}, "propertyNames": {"enum": ["a"]}},
+    ],
+)
+async def test_a_null_for_an_argument_that_the_schema_does_not_know_is_refused(schema: Any) -> None:
+    assert await checked(schema, {"a": None}) is None
+    assert await checked(schema, {"b": None}) is not None
+    assert await checked(schema, {"a": None, "b": None}) is not None

@@ -1,0 +1,167 @@
+"""From what a backend lists to entries of the catalogue: what may be shown, under which name, and what may not.
+
+An entry that is left out harms none of its siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp.shared.inbound import X_MCP_HEADER_KEY, find_invalid_x_mcp_header, x_mcp_header_map
+
+from gateway.definitions.cleaning import Unclean, clean
+from gateway.definitions.hidden import is_clean
+from gateway.definitions.structure import Schema, rebuilt
+from gateway.models import Entry, Kind, Listing
+from gateway.protocol.naming import is_valid, public_name
+from gateway.protocol.strict_json import encode
+from gateway.routes import Route
+
+MAX_DEFINITION_BYTES = 200_000
+
+KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
+
+_NAMED_BY: Mapping[Kind, str] = {"tool": "name", "prompt": "name", "resource": "uri", "template": "uriTemplate"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an operator should know of something that a backend offers; for logs and ``check``."""
+
+    route: str
+    kind: Kind
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found while entries were made: what is left out, and what is shown without a part of it."""
+
+    omitted: list[Finding] = field(default_factory=list)
+    cleaned: list[Finding] = field(default_factory=list)
+
+
+Entries = dict[Kind, dict[str, Entry]]
+
+
+class _Unfit(ValueError):  # noqa: N818 - a property of the definition
+    """The entry is left out; ``str()`` says why."""
+
+
+def entries_of(route: Route, listing: Listing, prefix: str, findings: Findings) -> Entries:
+    """What of a listing is exposed: for each kind, public names to entries in listing order."""
+    offered: dict[Kind, tuple[Mapping[str, Any], ...]] = {
+        "tool": listing.tools,
+        "prompt": listing.prompts,
+        "resource": listing.resources,
+        "template": listing.templates,
+    }
+    maker = _Maker(route, listing.over_http, prefix, findings)
+    return {kind: maker.entries(kind, offered[kind]) for kind in KINDS}
+
+
+class _Maker:
+    """Makes the entries of one route."""
+
+    def __init__(self, route: Route, over_http: bool, prefix: str, findings: Findings) -> None:
+        self._route = route
+        self._over_http = over_http
+        self._prefix = prefix
+        self._findings = findings
+
+    def entries(self, kind: Kind, definitions: tuple[Mapping[str, Any], ...]) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        for definition in definitions:
+            name = definition.get(_NAMED_BY[kind])
+            try:
+                entry = self._entry(kind, name, definition)
+                if entry is not None and entry.name in entries:
+                    raise _Unfit(f"a second {kind} of this name")
+            except (_Unfit, Unclean) as unfit:
+                self._findings.omitted.append(Finding(self._route.name, kind, _shown(name), str(unfit)))
+            else:
+                if entry is not None:
+                    entries[entry.name] = entry
+        return entries
+
+    def _entry(self, kind: Kind, name: Any, definition: Mapping[str, Any]) -> Entry | None:
+        """None where no rule exposes it.
+
+        Raises:
+            _Unfit, Unclean: it is left out.
+        """
+        if not isinstance(name, str) or not name:
+            raise _Unfit(f"it has no {_NAMED_BY[kind]}")
+        policy = self._route.policy_for(name, kind)
+        if policy.hidden or policy.scopes is None:
+            return None
+        shown, removed = _presentable(definition)
+        if kind == "tool":
+            _refuse_unusable(name, shown, over_http=self._over_http)
+        entry = _made(self._route, kind, name, shown, self._prefix)
+        if len(entry.rendered) > MAX_DEFINITION_BYTES:
+            raise _Unfit(f"it is over {MAX_DEFINITION_BYTES} bytes")
+        if removed:
+            self._findings.cleaned.append(Finding(self._route.name, kind, _shown(name), removed))
+        return entry
+
+
+def _shown(name: Any) -> str:
+    """A name as logs and terminals may have it."""
+    text = str(name)[:128]
+    return text if text.isprintable() else ascii(text)
+
+
+def _presentable(definition: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    try:
+        if is_clean(encode(definition)):
+            return definition, ""
+    except UnicodeEncodeError:
+        pass  # a lone surrogate
+    return clean(definition)
+
+
+def _refuse_unusable(name: str, definition: Mapping[str, Any], *, over_http: bool) -> None:
+    if not is_valid(name):
+        raise _Unfit("its name is not 1-128 characters of A-Z a-z 0-9 _ . -")
+    if not isinstance(definition.get("inputSchema"), dict):
+        raise _Unfit("it has no input schema")
+    annotation = find_invalid_x_mcp_header(definition["inputSchema"])
+    if annotation and over_http:
+        raise _Unfit(f"its x-mcp-header annotation is invalid: {annotation}")
+
+
+def _made(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], prefix: str) -> Entry:
+    public = {**definition, "name": public_name(prefix, name)} if kind in ("tool", "prompt") else definition
+    schema = definition["inputSchema"] if kind == "tool" else {}
+    mirrored = kind == "tool" and find_invalid_x_mcp_header(schema) is None
+    if kind == "tool" and not mirrored:
+        # Of a stdio backend it means nothing, and over HTTP every client would drop the tool for it.
+        schema = rebuilt(schema, _without_annotation)
+        public = {**public, "inputSchema": schema}
+    trusted = route.backend.trust_annotations and _harmless(definition.get("annotations"))
+    return Entry(
+        name=public["name"] if kind in ("tool", "prompt") else name,
+        backend_name=name,
+        route=route.name,
+        definition=public,
+        rendered=encode(public),
+        input_schema=encode(schema),
+        policy=route.policy_for(name, kind),
+        param_headers=x_mcp_header_map(schema) if mirrored else {},
+        idempotent=trusted if kind == "tool" else True,
+        kind=kind,
+    )
+
+
+def _without_annotation(schema: Schema) -> Schema:
+    return {name: part for name, part in schema.items() if name != X_MCP_HEADER_KEY}
+
+
+def _harmless(annotations: Any) -> bool:
+    if not isinstance(annotations, dict):
+        return False
+    return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True

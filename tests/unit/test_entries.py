@@ -1,0 +1,89 @@
+"""What a backend offers becomes an entry that agents may read, or is left out with a reason and harms no other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.entries import Entries, Findings, entries_of
+from gateway.models import Listing
+
+from .fakes import AUTH, listing, routes, tool
+
+ZERO = "\u200b"
+
+
+def made(of: Listing, *, more: str = "") -> tuple[Entries, Findings]:
+    text = f"routes:\n  - name: one\n    backend: {{url: 'http://x.example/mcp'}}\n    scopes: []\n{more}"
+    (route,) = routes(AUTH + text).routes
+    findings = Findings()
+    return entries_of(route, of, route.prefix, findings), findings
+
+
+def test_hidden_characters_are_removed_from_what_is_listed_and_this_is_told() -> None:
+    entries, findings = made(listing("one", tool("a", description=f"Saf{ZERO}e."), tool("b", description="Größe")))
+    assert json.loads(entries["tool"]["one__a"].rendered)["description"] == "Safe."
+    assert ZERO not in entries["tool"]["one__a"].definition["description"]
+    assert json.loads(entries["tool"]["one__b"].rendered)["description"] == "Größe"
+    (cleaned,) = findings.cleaned
+    assert (cleaned.route, cleaned.kind, cleaned.name) == ("one", "tool", "a")
+    assert "description" in cleaned.reason
+    assert findings.omitted == []
+
+
+def test_a_lone_surrogate_is_removed_like_anything_hidden() -> None:
+    entries, findings = made(listing("one", tool("a", description="x\ud800y")))
+    assert json.loads(entries["tool"]["one__a"].rendered)["description"] == "xy"
+    assert len(findings.cleaned) == 1
+
+
+def test_the_schema_that_judges_arguments_is_the_one_that_is_shown() -> None:
+    schema = {"type": "object", "properties": {"a": {"description": f"x{ZERO}"}}}
+    entries, _findings = made(listing("one", tool("a", schema)))
+    entry = entries["tool"]["one__a"]
+    assert json.loads(entry.input_schema) == json.loads(entry.rendered)["inputSchema"]
+    assert ZERO.encode() not in entry.input_schema
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        ("tool", listing("one", tool("a", {"properties": {f"x{ZERO}": {}}}), tool("good"))),
+        ("tool", listing("one", tool("a", {"properties": {"x": {"enum": [ZERO]}}}), tool("good"))),
+        ("tool", listing("one", tool(f"a{ZERO}"), tool("good"))),
+        ("prompt", listing("one", prompts=({"name": f"a{ZERO}"}, {"name": "good"}))),
+        ("resource", listing("one", resources=({"uri": f"x://{ZERO}", "name": "n"}, {"uri": "good", "name": "n"}))),
+        ("template", listing("one", templates=({"uriTemplate": f"x://{ZERO}"}, {"uriTemplate": "good"}))),
+    ],
+)
+def test_what_cannot_be_cleaned_is_left_out_alone(kind: Any, of: Listing) -> None:
+    entries, findings = made(of)
+    assert [name.removeprefix("one__") for name in entries[kind]] == ["good"]
+    (omitted,) = findings.omitted
+    assert omitted.kind == kind
+    assert "U+200B" in omitted.reason
+    assert omitted.name.isprintable()
+
+
+def test_what_no_rule_exposes_is_not_looked_at() -> None:
+    hidden = "    tools: {a: {hidden: true}}\n"
+    entries, findings = made(listing("one", tool("a", description=ZERO), {"name": "a"}), more=hidden)
+    assert entries["tool"] == {}
+    assert findings == Findings()
+
+
+def test_a_property_that_is_called_like_the_header_annotation_stays() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "x-mcp-header": {"type": "string", "default": {"x-mcp-header": 1}},
+            "a": {"type": "string", "x-mcp-header": "not a token"},
+        },
+    }
+    entries, _findings = made(listing("one", tool("a", schema), over_http=False))
+    assert json.loads(entries["tool"]["one__a"].input_schema)["properties"] == {
+        "x-mcp-header": {"type": "string", "default": {"x-mcp-header": 1}},
+        "a": {"type": "string"},
+    }
