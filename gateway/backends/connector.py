@@ -21,6 +21,7 @@ from gateway.backends.probe import pinned
 from gateway.backends.session_pool import SessionPool
 from gateway.backends.stdio import Stdio
 from gateway.backends.wire import Transport
+from gateway.egress.addresses import Reach
 from gateway.models import Change
 from gateway.routes import Route
 
@@ -32,6 +33,7 @@ class _HttpOptions(TypedDict):
     headers: tuple[tuple[str, str], ...]
     max_connections: int
     max_response: int
+    reach: Reach
 
 
 class Connector:
@@ -59,6 +61,7 @@ class Connector:
         self._on_change = on_change
         self._max_response = max_response
         self._era = pinned(route.backend.era)
+        self._reach: Reach = "anywhere" if route.backend.allow_link_local else "configured"
         self._client: HttpClient | None = None
         self._streams: HttpClient | None = None
         self._pool: SessionPool | None = None
@@ -129,9 +132,12 @@ class Connector:
                 headers=self._credentials(),
                 max_connections=settings.max_concurrency,
                 max_response=min(settings.max_response, self._max_response),
+                reach=self._reach,
             )
         if self._streams is None:
-            self._streams = HttpClient(url, headers=self._credentials(), max_connections=2, max_response=MAX_EVENT)
+            self._streams = HttpClient(
+                url, headers=self._credentials(), max_connections=2, max_response=MAX_EVENT, reach=self._reach
+            )
         listener = Listener(
             name,
             ModernHttp(self._streams, route=name, version=self._version).listen,
@@ -152,6 +158,7 @@ class Connector:
             "headers": self._credentials(),
             "max_connections": settings.max_concurrency,
             "max_response": min(settings.max_response, self._max_response),
+            "reach": self._reach,
         }
         wanted = self._route.backend.transport
         if wanted == "streamable_http":

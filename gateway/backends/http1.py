@@ -21,6 +21,8 @@ from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.backends.http1_connection import HttpConnection, HttpError, HttpResponse, HttpTimeout, StaleConnection
+from gateway.egress.addresses import Reach
+from gateway.egress.guarded import AddressRefusedError, resolve
 
 __all__ = ["HttpClient", "HttpError", "HttpResponse", "HttpTimeout"]
 
@@ -61,6 +63,7 @@ class HttpClient:
         keepalive: seconds that an idle connection is kept; below the 5 s after which common servers close theirs.
         max_response: most bytes of a body, or of one event of a stream.
         verify: the TLS context; default: the system's authorities.
+        reach: which addresses may be connected to.
 
     Raises:
         ValueError: the URL or a header cannot be sent.
@@ -76,6 +79,7 @@ class HttpClient:
         keepalive: float = 3.0,
         max_response: int = 16 * 2**20,
         verify: ssl.SSLContext | None = None,
+        reach: Reach = "configured",
     ) -> None:
         parts = _split(url)
         self._host = str(parts.hostname)
@@ -86,6 +90,7 @@ class HttpClient:
         self._connect_timeout = connect_timeout
         self._keepalive = keepalive
         self._max_response = max_response
+        self._reach = reach
         self._open = 0
         self._closed = False
         self._connections: set[HttpConnection] = set()
@@ -203,13 +208,7 @@ class HttpClient:
         connected = False
         try:
             async with asyncio.timeout_at(min(until, allowed)):
-                _, connection = await loop.create_connection(
-                    lambda: HttpConnection(loop, self, self._max_response),
-                    self._host,
-                    self._port,
-                    ssl=self._tls,
-                    server_hostname=self._host if self._tls else None,
-                )
+                connection = await self._connection(loop)
             connected = True
         except TimeoutError as error:
             if until < allowed:
@@ -225,6 +224,24 @@ class HttpClient:
             self._discard(connection)
             raise HttpError("client closed", sent=False)
         return connection
+
+    async def _connection(self, loop: asyncio.AbstractEventLoop) -> HttpConnection:
+        """Connect to the first address that answers, of those that may be reached."""
+        addresses = await resolve(self._host, self._port, self._reach)
+        while True:
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: HttpConnection(loop, self, self._max_response),
+                    addresses.pop(0),
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
+                )
+            except OSError:
+                if not addresses:
+                    raise
+            else:
+                return connection
 
     def _release(self, connection: HttpConnection) -> None:
         if connection.usable:
@@ -314,6 +331,8 @@ def _tls_context(verify: ssl.SSLContext | None) -> ssl.SSLContext:
 
 
 def _why(error: OSError | UnicodeError) -> str:
+    if isinstance(error, AddressRefusedError):
+        return str(error)
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, socket.gaierror | UnicodeError):

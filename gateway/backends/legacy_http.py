@@ -22,6 +22,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
 from gateway.backends.wire import OUTBOX, Exchange, Signals, Streams, tls_for
+from gateway.egress.addresses import Reach
+from gateway.egress.guarded import GuardedTransport
 
 # They log URLs, session ids and whole messages; what matters of them is reported by this package.
 for _name in ("mcp", "httpx2", "httpcore2"):
@@ -56,14 +58,15 @@ class LegacyHttp:
         max_connections: int = 64,
         max_response: int = 16 * 1024 * 1024,
         verify: ssl.SSLContext | None = None,
+        reach: Reach = "configured",
     ) -> None:
         self._url = url
         self._max_response = max_response
         self._exchanges: dict[str, Exchange] = {}
         self._tags = itertools.count(1)
-        inner = httpx2.AsyncHTTPTransport(
+        inner = GuardedTransport(
+            reach,
             verify=verify or tls_for(url),
-            trust_env=False,
             # Calls are bounded by the bulkhead, the streams of idle sessions by the pool of sessions.
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=keepalive

@@ -24,6 +24,8 @@ from gateway.backends import link
 from gateway.backends.cause import because
 from gateway.backends.sse import EventTooLarge, SseParser
 from gateway.backends.wire import OUTBOX, Exchange, Streams, tls_for
+from gateway.egress.addresses import Reach
+from gateway.egress.guarded import GuardedTransport
 from gateway.errors import INTERNAL_ERROR
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class LegacySse:
         max_connections: int = 64,
         max_response: int = 16 * 1024 * 1024,
         verify: ssl.SSLContext | None = None,
+        reach: Reach = "configured",
     ) -> None:
         self._route = route
         self._url = url
@@ -71,9 +74,9 @@ class LegacySse:
         self._exchanges: dict[str, Exchange] = {}
         self._tags = itertools.count(1)
         # Without a client over it there are no redirects, and no cookies to carry from one principal to the next.
-        self._http = httpx2.AsyncHTTPTransport(
+        self._http = GuardedTransport(
+            reach,
             verify=verify or tls_for(url),
-            trust_env=False,
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=keepalive
             ),

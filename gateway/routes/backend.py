@@ -105,6 +105,10 @@ class Backend(Model):
         description="Who shares a session of a legacy backend. Default: `principal` for `url`, `shared` for `command`.",
     )
     credentials: Credentials | None = Field(default=None, description="What we show the backend. Default: nothing.")
+    allow_link_local: Flag = Field(
+        default=False,
+        description="`true`: it may be at a link-local address, or where a cloud keeps credentials of its machines.",
+    )
     trust_annotations: Flag = Field(
         default=False, description="Policy may rely on `readOnlyHint` and `idempotentHint` of its tools."
     )
@@ -115,9 +119,11 @@ class Backend(Model):
             raise ValueError("needs exactly one of url and command", "url: for HTTP, command: for stdio")
         if self.url is not None and (self.env or self.cwd or self.transport == "stdio"):
             raise ValueError("has a url, so env, cwd and transport stdio do not apply", "they go with command:")
-        if self.command is not None and (self.credentials or self.transport in ("streamable_http", "sse")):
+        if self.command is not None and (
+            self.credentials or self.transport in ("streamable_http", "sse") or self.allow_link_local
+        ):
             raise ValueError(
-                "has a command, so credentials and the transports of HTTP do not apply",
+                "has a command, so credentials, allow_link_local and the transports of HTTP do not apply",
                 "give a program its secrets with env:",
             )
         if self.transport == "sse" and self.era == "modern":

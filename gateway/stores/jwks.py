@@ -12,31 +12,35 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-import http.cookiejar
-import ipaddress
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx2
-import jiter
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.egress.addresses import Reach
+from gateway.egress.documents import (
+    FETCH_TIMEOUT,
+    MAX_DOCUMENT,
+    UnusableError,
+    as_object,
+    document_client,
+    fetch,
+    is_secure,
+    metadata_urls,
+    reach_of,
+)
 from gateway.errors import KeysUnavailable
 
 if TYPE_CHECKING:
     from gateway.routes import Auth, Issuer
 
-MAX_DOCUMENT = 512 * 1024
-"""Bytes of a key set or of an issuer's metadata."""
-FETCH_TIMEOUT = 3.0
-"""Seconds for one document, in all."""
 _MAX_KEYS = 100
 _RSA_BITS = range(2048, 8193)
 _REFRESH_AT = 0.8
@@ -52,13 +56,9 @@ _FAMILIES = {
 _PUBLIC = ("kty", "crv", "n", "e", "x", "y")
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
-Fetch = Callable[[str], Awaitable[bytes]]
+Fetch = Callable[[str, Reach], Awaitable[bytes]]
 
 _log = logging.getLogger(__name__)
-
-
-class _UnusableError(Exception):
-    """What came is no key set, or nothing came. The text is for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,13 @@ class JwksStore:
     def __init__(
         self,
         auth: Auth,
-        client: Callable[[], httpx2.AsyncClient] | None = None,
+        client: Callable[[Reach], httpx2.AsyncClient] = document_client,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._client_factory: Callable[[], httpx2.AsyncClient] = client or key_client
-        self._client: httpx2.AsyncClient | None = None
+        self._client_factory = client
+        self._clients: dict[Reach, httpx2.AsyncClient] = {}
         self._sleep = sleep
         self._generation = _Generation()
         self._closed = False
@@ -145,8 +145,8 @@ class JwksStore:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
     async def _keep(self, source: _Source) -> None:
         while True:
@@ -154,16 +154,10 @@ class JwksStore:
             if source.seconds_to_refresh() <= 0:
                 await source.refresh()
 
-    async def _document(self, url: str) -> bytes:
-        if self._client is None:
-            self._client = self._client_factory()
-        try:
-            async with asyncio.timeout(FETCH_TIMEOUT), self._client.stream("GET", url) as response:
-                return await _body(response)
-        except TimeoutError:
-            raise _UnusableError(f"no answer within {FETCH_TIMEOUT:g} s") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
-            raise _UnusableError(f"request failed: {type(error).__name__}") from error
+    async def _document(self, url: str, reach: Reach) -> bytes:
+        if reach not in self._clients:
+            self._clients[reach] = self._client_factory(reach)
+        return await fetch(self._clients[reach], url, timeout=FETCH_TIMEOUT)
 
 
 class _Source:
@@ -226,7 +220,7 @@ class _Source:
         self._next_attempt = self._clock() + self._times.cooldown
         try:
             keys = await self._fetch()
-        except _UnusableError as error:
+        except UnusableError as error:
             self._failed(error)
         else:
             self._failures = 0
@@ -236,7 +230,7 @@ class _Source:
         finally:
             self.running = None
 
-    def _failed(self, error: _UnusableError) -> None:
+    def _failed(self, error: UnusableError) -> None:
         """Keep what there is. An issuer whose keys were never had is asked again sooner: 1, 2, 4 seconds and so on."""
         self._discovered = None
         self._failures += 1
@@ -253,10 +247,10 @@ class _Source:
         if self._issuer.jwks_file is not None:
             return await self._read(self._issuer.jwks_file)
         if self._issuer.jwks_uri is not None:
-            return _key_set(await self._document(self._issuer.jwks_uri))
+            return _key_set(await self._document(self._issuer.jwks_uri, "configured"))
         if self._discovered is None:
             self._discovered = await self._discover()
-        return _key_set(await self._document(self._discovered))
+        return _key_set(await self._document(self._discovered, reach_of(self._discovered, self._issuer.issuer)))
 
     async def _read(self, path: str) -> tuple[_Key, ...] | None:
         version, text = await asyncio.to_thread(_read_if_changed, path, self._file_version)
@@ -267,48 +261,15 @@ class _Source:
         return keys
 
     async def _discover(self) -> str:
-        if not _is_secure(self._issuer.issuer):
-            raise _UnusableError("keys are discovered over https only; name jwks_uri or jwks_file")
+        if not is_secure(self._issuer.issuer):
+            raise UnusableError("keys are discovered over https only; name jwks_uri or jwks_file")
         errors = []
         for url in metadata_urls(self._issuer.issuer):
             try:
-                return _jwks_uri(await self._document(url), self._issuer.issuer)
-            except _UnusableError as error:
+                return _jwks_uri(await self._document(url, "configured"), self._issuer.issuer)
+            except UnusableError as error:
                 errors.append(str(error))
-        raise _UnusableError("its metadata was not found: " + "; ".join(errors))
-
-
-def key_client(transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
-    """A client that follows no redirect, obeys no environment, keeps no cookie and asks for no compression."""
-    return httpx2.AsyncClient(
-        transport=transport,
-        follow_redirects=False,
-        trust_env=False,
-        timeout=FETCH_TIMEOUT,
-        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),
-        limits=httpx2.Limits(max_connections=10, max_keepalive_connections=0),
-    )
-
-
-def metadata_urls(issuer: str) -> tuple[str, str]:
-    """Where an issuer publishes its metadata: RFC 8414 section 3.1, then OpenID Connect Discovery section 4."""
-    parts = urlsplit(issuer)
-    host, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
-    return f"{host}/.well-known/oauth-authorization-server{path}", f"{host}{path}/.well-known/openid-configuration"
-
-
-async def _body(response: httpx2.Response) -> bytes:
-    if response.status_code != 200:
-        raise _UnusableError(f"HTTP status {response.status_code}")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise _UnusableError("the answer is compressed")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_DOCUMENT:
-            raise _UnusableError(f"longer than {MAX_DOCUMENT} bytes")
-    return bytes(body)
+        raise UnusableError("its metadata was not found: " + "; ".join(errors))
 
 
 def _read_if_changed(path: str, known: tuple[int, int, int] | None) -> tuple[tuple[int, int, int], bytes | None]:
@@ -318,51 +279,31 @@ def _read_if_changed(path: str, known: tuple[int, int, int] | None) -> tuple[tup
             version = (status.st_mtime_ns, status.st_size, status.st_ino)
             text = None if version == known else file.read(MAX_DOCUMENT + 1)
     except OSError as error:
-        raise _UnusableError(f"cannot read {path}: {error.strerror}") from error
+        raise UnusableError(f"cannot read {path}: {error.strerror}") from error
     if text is not None and len(text) > MAX_DOCUMENT:
-        raise _UnusableError(f"longer than {MAX_DOCUMENT} bytes")
+        raise UnusableError(f"longer than {MAX_DOCUMENT} bytes")
     return version, text
-
-
-def _object(text: bytes) -> Mapping[str, Any]:
-    try:
-        value = jiter.from_json(text, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="none")
-    except ValueError as error:
-        raise _UnusableError(f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise _UnusableError("not a JSON object")
-    return value
 
 
 def _jwks_uri(text: bytes, issuer: str) -> str:
     """``jwks_uri`` of an issuer's metadata, which must name exactly that issuer (RFC 8414 section 3.3)."""
-    document = _object(text)
+    document = as_object(text)
     if document.get("issuer") != issuer:
-        raise _UnusableError("the document is another issuer's")
+        raise UnusableError("the document is another issuer's")
     url = document.get("jwks_uri")
-    if not isinstance(url, str) or not _is_secure(url):
-        raise _UnusableError("jwks_uri is not an https URL")
+    if not isinstance(url, str) or not is_secure(url):
+        raise UnusableError("jwks_uri is not an https URL")
     return url
-
-
-def _is_secure(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        loopback = host == "localhost" or (parts.scheme == "http" and ipaddress.ip_address(host).is_loopback)
-    except ValueError:
-        return False
-    return bool(host) and "@" not in parts.netloc and (parts.scheme == "https" or (parts.scheme == "http" and loopback))
 
 
 def _key_set(text: bytes) -> tuple[_Key, ...]:
     """The usable keys of a JWK Set (RFC 7517 section 5: others are left out); there must be one."""
-    listed = _object(text).get("keys")
+    listed = as_object(text).get("keys")
     if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
-        raise _UnusableError("not a JWK Set")
+        raise UnusableError("not a JWK Set")
     keys = tuple(key for key in map(_key, listed) if key is not None)
     if not keys:
-        raise _UnusableError("no usable key in the set")
+        raise UnusableError("no usable key in the set")
     return keys
 
 

@@ -645,3 +645,19 @@ async def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused(t
             await post(client)
         assert (caught.value.sent, caught.value.reason) == (False, "TLS failed")
         await client.aclose()
+
+
+async def test_what_is_not_to_be_reached_is_not_connected_to() -> None:
+    async with served(answers(OK), reach="public") as (client, server):
+        with pytest.raises(HttpError, match="address not allowed") as caught:
+            await post(client)
+        assert not caught.value.sent
+        assert server.peers == []
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "0xa9fea9fe"])
+async def test_addresses_where_clouds_keep_credentials_are_not_connected_to(host: str) -> None:
+    client = HttpClient(f"http://{host}/latest/meta-data/")
+    with pytest.raises(HttpError, match="address not allowed"):
+        await post(client)
+    await client.aclose()

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from gateway.devtokens import DevIssuer
+from gateway.egress.documents import MAX_DOCUMENT
 from gateway.errors import KeysUnavailable, Unauthenticated
 from gateway.policy.authenticate import JwtAuthenticator
 from gateway.routes import Auth
 from gateway.stores import jwks
-from gateway.stores.jwks import MAX_DOCUMENT, JwksStore
+from gateway.stores.jwks import JwksStore
 
 AUDIENCE = "https://mcp.example.com/mcp"
 

@@ -14,7 +14,9 @@ from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
 from gateway.backends.legacy_sse import LegacySse
 from gateway.backends.link import ConnectionLost
+from gateway.backends.session import Hooks
 from gateway.backends.session_pool import Bounds, Mode, SessionPool
+from gateway.egress.addresses import Reach
 from gateway.errors import BackendBusy, BackendTimeout, BackendUnavailable
 from gateway.models import Principal
 
@@ -254,3 +256,22 @@ async def test_who_leaves_while_a_session_is_opened_does_not_take_it_from_the_ot
 
         assert text(await second) == "y"
         assert (await stats(pool))["sessions"] == 1
+
+
+async def test_a_server_at_an_address_that_is_not_to_be_reached_is_not_connected_to() -> None:
+    connected = asyncio.Event()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        writer.close()
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/mcp"
+    reaches: tuple[Reach, ...] = ("public", "configured")
+    for reach in reaches:
+        dialer = Dialer("sdk", LegacyHttp(url, reach=reach), era="legacy", version="1", clock=Clock())
+        with pytest.raises(BackendUnavailable):
+            await dialer.connect(Hooks(lambda _session: None), {})
+        await dialer.aclose()
+        assert connected.is_set() == (reach == "configured")
+    listening.close()

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.devtokens import DevIssuer
+from gateway.egress.documents import MAX_DOCUMENT, document_client
 from gateway.errors import KeysUnavailable
 from gateway.routes import Auth
-from gateway.stores.jwks import MAX_DOCUMENT, JwksStore, key_client, metadata_urls
+from gateway.stores.jwks import JwksStore
 
 ISSUER = "https://idp.example.com/realm"
 URI = "https://idp.example.com/keys"
@@ -114,7 +115,7 @@ class World:
         self.time = Time()
         self.store = JwksStore(
             rules or auth(),
-            lambda: key_client(httpx2.MockTransport(self.idp)),
+            lambda reach: document_client(reach, httpx2.MockTransport(self.idp)),
             clock=self.time,
             sleep=self.time.sleep,
         )
@@ -523,17 +524,6 @@ class TestDiscovery:
             w.idp.documents[self.OAUTH] = self.metadata(jwks_uri=URI + "2")
             await w.time.advance(30)
             assert await w.kids(ONE, TWO) == [0, 1]
-
-    @pytest.mark.parametrize(
-        ("issuer", "oauth", "oidc"),
-        [
-            ("https://a.example.com", "https://a.example.com/.well-known/oauth-authorization-server", "https://a.example.com/.well-known/openid-configuration"),
-            ("https://a.example.com/", "https://a.example.com/.well-known/oauth-authorization-server", "https://a.example.com/.well-known/openid-configuration"),
-            ("https://a.example.com/x/", "https://a.example.com/.well-known/oauth-authorization-server/x", "https://a.example.com/x/.well-known/openid-configuration"),
-        ],
-    )  # fmt: skip
-    def test_the_well_known_addresses(self, issuer: str, oauth: str, oidc: str) -> None:
-        assert metadata_urls(issuer) == (oauth, oidc)
 
 
 class TestFile:
