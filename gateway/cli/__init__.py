@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import audit, client, config, demo, serve, tokens
+from gateway.cli import audit, client, config, demo, explain, serve, tokens
 
 app = typer.Typer(
     name="mcp-gateway",
@@ -23,6 +23,7 @@ app.command()(config.check)
 app.command()(client.tools)
 app.command()(client.call)
 app.command()(tokens.token)
+app.command()(explain.explain)
 app.add_typer(audit.app, name="audit")
 app.command()(config.schema)
 

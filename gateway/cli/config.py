@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import __version__
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
 from gateway.errors import ConfigError
 from gateway.routes import Routes, json_schema, load, markdown
@@ -64,20 +63,10 @@ def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> Non
 async def _reach(routes: Routes) -> dict[str, dict[str, Any]]:
     """Try every backend and issuer once."""
     from gateway import catalog
-    from gateway.backends.route_backend import RouteBackend
+    from gateway.cli.reaching import listings_of
     from gateway.stores.jwks import JwksStore
-    from gateway.telemetry.metrics import Metrics
 
-    listings: dict[str, Any] = {}
-    meter = Metrics(__version__)
-    backends = [
-        RouteBackend(route, on_listing=lambda it: listings.update({it.route: it}), meter=meter, version=__version__)
-        for route in routes.routes
-    ]
-    for backend in backends:
-        backend.start()
-    await asyncio.gather(*(backend.first_attempt() for backend in backends))
-    await asyncio.gather(*(backend.aclose() for backend in backends))
+    listings = await listings_of(routes)
     built = catalog.build(routes, listings)
     findings: dict[str, dict[str, Any]] = {}
     for route in routes.routes:

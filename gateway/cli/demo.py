@@ -13,17 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 from rich.panel import Panel
 
 from gateway.cli.output import UNUSABLE, fail, out
-from gateway.cli.serve import Load, loader, read_settings, run
+from gateway.cli.serve import loader, read_settings, run
 from gateway.cli.tokens import DEMO_STATE, DemoIssuer
 from gateway.devtokens import DevIssuer
 from gateway.http.runner import bind
-from gateway.routes import Auth, Routes
+from gateway.routes import Routes
 from gateway.telemetry.logs import configure
 
 if TYPE_CHECKING:
@@ -55,8 +54,12 @@ def demo(
     configure("WARNING", human=True)
     audit.unlink(missing_ok=True)
     audit.with_name(audit.name + ".head").unlink(missing_ok=True)
-    with _throw_away_issuer(state, port) as (about, issuer), _deploy_tools() as deploy_url:
-        read = _with_demo(loader(settings, os.environ), about, deploy_url, state)
+    with _deploy_tools() as deploy_url, _throw_away_issuer(state, port, deploy_url) as (about, issuer):
+        load = loader(settings, os.environ)
+
+        def read() -> Routes:
+            return about.within(load())
+
         token = issuer.mint("demo-agent", _all_scopes(read()), about.audience, "demo", _LIFETIME)
         code = run(settings, read, started=lambda gateway, _port: _announce(gateway, about.url, token, audit))
     raise SystemExit(code)
@@ -73,13 +76,13 @@ def _claim(port: int) -> int:
 
 
 @contextmanager
-def _throw_away_issuer(state: Path, port: int) -> Iterator[tuple[DemoIssuer, DevIssuer]]:
+def _throw_away_issuer(state: Path, port: int, deploy_url: str) -> Iterator[tuple[DemoIssuer, DevIssuer]]:
     url = f"http://127.0.0.1:{port}/mcp"
     key = state / "issuer.pem"
-    about = DemoIssuer(issuer=f"http://127.0.0.1:{port}/demo-issuer", audience=url, url=url, key=str(key))
+    about = DemoIssuer(f"http://127.0.0.1:{port}/demo-issuer", url, url, str(key), deploy_url)
     key.unlink(missing_ok=True)
     issuer = DevIssuer.create(about.issuer, key)
-    (state / "jwks.json").write_text(json.dumps(issuer.jwks()))
+    about.jwks.write_text(json.dumps(issuer.jwks()))
     about.save(state)
     try:
         yield about, issuer
@@ -123,28 +126,6 @@ def _wait_until_listening(child: subprocess.Popen[bytes], port: int, seconds: fl
                 return
         time.sleep(0.05)
     fail("the example server did not start; run it by hand: python -m " + _EXAMPLE)
-
-
-def _with_demo(read: Load, about: DemoIssuer, deploy_url: str, state: Path) -> Load:
-    """The same routes with the throw-away issuer as ``auth`` and the example server where it listens."""
-
-    def reread() -> Routes:
-        routes = read()
-        auth = routes.auth or Auth.model_validate(
-            {
-                "resource": about.audience,
-                "issuers": [{"issuer": about.issuer, "jwks_file": str((state / "jwks.json").resolve())}],
-            }
-        )
-        changed = tuple(
-            route.model_copy(update={"backend": route.backend.model_copy(update={"url": deploy_url})})
-            if route.backend.url is not None and urlsplit(route.backend.url).netloc == "127.0.0.1:9000"
-            else route
-            for route in routes.routes
-        )
-        return routes.model_copy(update={"auth": auth, "routes": changed})
-
-    return reread
 
 
 def _all_scopes(routes: Routes) -> list[str]:

@@ -6,28 +6,50 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from gateway.cli.output import UNUSABLE, as_json, fail
 from gateway.devtokens import DevIssuer
+from gateway.routes import Auth, Routes
 
+EXAMPLE_SERVER = "127.0.0.1:9000"
+"""Where ``config/routes.yaml`` has the example server; the demo starts one on a free port."""
 DEMO_STATE = Path("var/demo")
 """Where the running demo keeps its throw-away key, its audit and this description of itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoIssuer:
-    """What a token for the running demo has to say."""
+    """What a token for the running demo has to say, and where its example server listens."""
 
     issuer: str
     audience: str
     url: str
     key: str
+    deploy_url: str = ""
 
     def save(self, folder: Path = DEMO_STATE) -> None:
         """Leave it for the other commands."""
         (folder / "issuer.json").write_text(json.dumps(asdict(self)))
+
+    @property
+    def jwks(self) -> Path:
+        """The file with its public key, beside the private one."""
+        return Path(self.key).with_name("jwks.json").resolve()
+
+    def within(self, routes: Routes) -> Routes:
+        """The same routes with the throw-away issuer as ``auth`` and the example server where it listens."""
+        issuers = [{"issuer": self.issuer, "jwks_file": str(self.jwks)}]
+        auth = routes.auth or Auth.model_validate({"resource": self.audience, "issuers": issuers})
+        changed = tuple(
+            route.model_copy(update={"backend": route.backend.model_copy(update={"url": self.deploy_url})})
+            if route.backend.url is not None and urlsplit(route.backend.url).netloc == EXAMPLE_SERVER
+            else route
+            for route in routes.routes
+        )
+        return routes.model_copy(update={"auth": auth, "routes": changed})
 
     @classmethod
     def load(cls, folder: Path = DEMO_STATE) -> DemoIssuer | None:

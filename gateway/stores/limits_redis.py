@@ -22,6 +22,11 @@ _MOST_PLANS = 10_000
 OnFailure = Literal["local", "open", "closed"]
 
 
+def counter_of(take: Take) -> str:
+    """The key in Redis of what a take counts by."""
+    return _PREFIX + take.key
+
+
 class _Plan:
     """What is sent for these takes, ready made. It holds them, so that no others can have their identity."""
 

@@ -18,7 +18,7 @@ from gateway.settings import Settings
 ROOT = Path(__file__).parents[2]
 SKIPPED = {"node_modules", "var", "dist", "out", "__pycache__"}
 
-AWAITED_COMMANDS = {"explain", "lock"}
+AWAITED_COMMANDS = {"lock"}
 """Commands that pages name and the command line lacks."""
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -75,7 +75,7 @@ class Gateway:
         return (self.folder / "gateway.log").read_text()
 
     def token(self, scopes: str = "", subject: str = "alice", **claims: Any) -> str:
-        return self.issuer.mint(subject, scopes.split(), RESOURCE, **claims)
+        return self.issuer.mint(subject, scopes.split(), claims.pop("aud", RESOURCE), **claims)
 
     def write(self, routes: str) -> None:
         (self.folder / "jwks.json").write_text(json.dumps(self.issuer.jwks()))

@@ -1,0 +1,334 @@
+"""``explain``: who a token is, and for each tool which rule allows or denies it. Decides with what serves requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway import catalog, explanation
+from gateway.cli.output import NO, UNUSABLE, as_json, err, fail, out
+from gateway.cli.tokens import DemoIssuer
+from gateway.errors import ConfigError, Refusal, Unauthenticated
+from gateway.explanation import Decision
+from gateway.models import ANONYMOUS, Entry, JsonObject, Limit, Principal
+from gateway.ports import LimitState, Take
+from gateway.routes import Auth, Routes, load
+from gateway.routes.places import Places
+from gateway.routes.units import format_duration
+
+_NOT_ASKED = "no backend was asked what it has, and no counter what is left"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be explained, and from which file."""
+
+    file: Path
+    routes: Routes
+    places: Places
+    token: str | None
+    claims: JsonObject | None
+    tool: str | None
+    toolset: str | None
+    offline: bool
+
+
+def explain(
+    tool: Annotated[str | None, typer.Argument(help="Public name of one tool. Default: all of them.")] = None,
+    token: Annotated[str | None, typer.Option(help="Access token; - reads it. Default: MCP_GATEWAY_TOKEN.")] = None,
+    claims: Annotated[str | None, typer.Option(help="Claims in place of a token: JSON, or a file with it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Routes file. Default: GATEWAY_CONFIG or config/routes.yaml.")
+    ] = None,
+    toolset: Annotated[str | None, typer.Option(help="As at /mcp/<toolset>. Default: /mcp.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no backend and no issuer: the rules alone.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say who a token is, which rule allows or denies each tool, and what is left of its limits.
+
+    Exit 0: the token is accepted, and may call the tool if one is named. Exit 1: not. Nothing is called or counted.
+    """
+    asked = _asked(tool, token, claims, config, toolset, offline)
+    told = asyncio.run(_explained(asked))
+    if json_output:
+        as_json(told)
+    else:
+        _say(told, asked)
+    refused = not told["token"]["accepted"] or (tool is not None and not all(it["allowed"] for it in told["tools"]))
+    raise typer.Exit(NO if refused else 0)
+
+
+def _asked(
+    tool: str | None, token: str | None, claims: str | None, config: Path | None, toolset: str | None, offline: bool
+) -> _Asked:
+    file = config or Path(os.environ.get("GATEWAY_CONFIG", "config/routes.yaml"))
+    try:
+        routes, places = load(file, os.environ), Places.of(file)
+    except ConfigError as error:
+        fail(str(error), UNUSABLE)
+    demo = DemoIssuer.load()
+    if routes.auth is None and demo is not None:
+        routes = demo.within(routes)
+    if toolset is not None and toolset not in routes.toolsets:
+        fail(f"there is no toolset {toolset}; there are: {', '.join(routes.toolsets) or 'none'}", UNUSABLE)
+    if token is not None and claims is not None:
+        fail("give --token or --claims, not both", UNUSABLE)
+    if claims is None:
+        token = sys.stdin.read().strip() if token == "-" else token or os.environ.get("MCP_GATEWAY_TOKEN")  # noqa: S105 - the dash, not a password
+        if not token and routes.auth is not None:
+            fail("give --token or --claims", UNUSABLE)
+    return _Asked(file, routes, places, token, _claims(claims), tool, toolset, offline)
+
+
+def _claims(given: str | None) -> JsonObject | None:
+    if given is None:
+        return None
+    try:
+        text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
+        claims = json.loads(text)
+    except (OSError, ValueError) as error:
+        fail(f"the claims cannot be read: {error}", UNUSABLE)
+    if not isinstance(claims, dict):
+        fail("the claims must be a JSON object", UNUSABLE)
+    return claims
+
+
+async def _explained(asked: _Asked) -> dict[str, Any]:
+    auth = asked.routes.auth
+    header, claims = explanation.look_into((asked.token or "").encode())
+    claims = asked.claims or claims
+    told: dict[str, Any] = {
+        "token": {"accepted": False},
+        "toolset": asked.toolset,
+        "offline": asked.offline,
+        "tools": [],
+    }
+    try:
+        principal = ANONYMOUS if auth is None else await _authenticated(asked, auth, claims)
+        if principal.toolsets is not None and asked.toolset not in principal.toolsets:
+            told["token"] |= _who(principal, auth)
+            raise Unauthenticated(
+                f"The token is for {', '.join(f'/mcp/{name}' for name in sorted(principal.toolsets))} alone.",
+                token_presented=True,
+                reason="wrong_audience",
+            )
+    except Unauthenticated as refusal:
+        detail = explanation.why(refusal, claims, header, auth, time.time()) if auth else ""
+        told["token"] |= {"refusal": refusal.rule, "message": refusal.message, "detail": detail}
+        return told
+    except Refusal as refusal:
+        told["token"] |= {"refusal": refusal.outcome, "message": refusal.message, "detail": ""}
+        return told
+    told["token"] = {"accepted": True, **_who(principal, auth)}
+    told["tools"] = await _decisions(asked, principal)
+    return told
+
+
+async def _authenticated(asked: _Asked, auth: Auth, claims: JsonObject) -> Principal:
+    from gateway.policy.authenticate import JwtAuthenticator
+    from gateway.stores.jwks import JwksStore
+
+    keys = JwksStore(auth)
+    authenticate = JwtAuthenticator(auth, keys)
+    if asked.claims is not None or asked.offline:
+        return authenticate.of_claims(claims)
+    await keys.start()
+    try:
+        return await authenticate([b"Bearer " + (asked.token or "").encode()])
+    finally:
+        await keys.aclose()
+
+
+def _who(principal: Principal, auth: Auth | None) -> dict[str, Any]:
+    forever = principal.expires_at == float("inf")
+    until = None if forever else datetime.fromtimestamp(principal.expires_at, UTC).isoformat(timespec="seconds")
+    return {
+        "issuer": principal.issuer,
+        "subject": principal.subject,
+        "client_id": principal.client_id,
+        "scopes": sorted(principal.scopes),
+        "scopes_implied": sorted(explanation.implied(auth, principal.scopes)) if auth else [],
+        "accepted_until": until,
+        "toolsets": sorted(principal.toolsets) if principal.toolsets is not None else None,
+    }
+
+
+async def _decisions(asked: _Asked, principal: Principal) -> list[dict[str, Any]]:
+    entries = await _entries(asked)
+    async with _counters(asked) as peek:
+        decisions = [await explanation.decide(principal, entry, asked.toolset, peek) for entry in entries]
+    return [_told(decision, asked) for decision in decisions]
+
+
+async def _entries(asked: _Asked) -> list[Entry]:
+    routes, toolset, name = asked.routes, asked.toolset, asked.tool
+    if asked.offline:
+        found = explanation.rules(routes, toolset)
+    else:
+        from gateway.cli.reaching import listings_of
+
+        listings = await listings_of(routes)
+        for route in routes.routes:
+            if route.name not in listings:
+                err.print(f"the {route.name} backend was not reached; its tools are judged by name", style="yellow")
+        found = explanation.tools(routes, catalog.build(routes, listings), listings, toolset)
+    if name is None:
+        return found
+    one = next((entry for entry in found if entry.name == name), None) or explanation.tool(routes, name, toolset)
+    if one is None:
+        fail(f"no route has a tool {name}: public names begin with {_prefixes(routes)}")
+    return [one]
+
+
+def _prefixes(routes: Routes) -> str:
+    return ", ".join(route.prefix for route in routes.routes)
+
+
+@asynccontextmanager
+async def _counters(asked: _Asked) -> AsyncIterator[explanation.Peek]:
+    """The counters that replicas share. Those of a gateway without Redis are seen in its own process alone."""
+    url = os.environ.get("GATEWAY_REDIS_URL")
+    if asked.offline or not url:
+        yield _unseen
+        return
+    from gateway.stores.limits_peek import peek
+    from gateway.stores.redis_connection import RedisConnection
+
+    try:
+        connection = RedisConnection(url)
+    except ValueError as error:
+        fail(f"GATEWAY_REDIS_URL: {error}", UNUSABLE)
+    await connection.start()
+    try:
+        yield partial(peek, connection)
+    finally:
+        await connection.aclose()
+
+
+async def _unseen(_takes: Sequence[Take]) -> None:
+    return None
+
+
+def _told(decision: Decision, asked: _Asked) -> dict[str, Any]:
+    policy = decision.entry.policy
+    states = decision.states or (None,) * len(policy.limits)
+    return {
+        "tool": decision.entry.name,
+        "route": decision.entry.route,
+        "allowed": decision.allowed,
+        "reason": decision.reason,
+        **_place(policy.rule, asked),
+        "scopes_needed": sorted(policy.scopes or ()),
+        "scopes_missing": sorted(decision.missing),
+        "limits": [_limit(limit, state, asked) for limit, state in zip(policy.limits, states, strict=True)],
+    }
+
+
+def _place(rule: str, asked: _Asked) -> dict[str, Any]:
+    return {"rule": rule, "file": str(asked.file), "line": asked.places.line_of(rule)}
+
+
+def _limit(limit: Limit, state: LimitState | None, asked: _Asked) -> dict[str, Any]:
+    """``remaining`` and ``reset_seconds`` are None where the counters cannot be seen."""
+    return {
+        **_place(limit.name, asked),
+        "per": list(limit.per),
+        "limit": limit.limit,
+        "window_seconds": limit.window,
+        "burst": limit.burst,
+        "remaining": state.remaining if state else None,
+        "reset_seconds": state.reset if state else None,
+    }
+
+
+# For people
+
+
+def _say(told: dict[str, Any], asked: _Asked) -> None:
+    _say_token(told["token"], asked)
+    if asked.tool is not None:
+        for tool in told["tools"]:
+            _say_tool(tool)
+    elif told["tools"]:
+        _say_tools(told["tools"])
+    if told["tools"] and asked.offline:
+        _line(f"By the rules alone; {_NOT_ASKED}.", "yellow")
+
+
+def _say_token(token: dict[str, Any], asked: _Asked) -> None:
+    if not token["accepted"]:
+        _line(f"refused: {token['refusal']}. {token['message']}", "red")
+        if token["detail"]:
+            _line(f"  {token['detail']}")
+        return
+    if not token["issuer"]:
+        _line("There is no auth: everybody is anonymous, on this machine only.", "yellow")
+        return
+    implied = set(token["scopes_implied"])
+    scopes = (f"{scope} (implied)" if scope in implied else scope for scope in token["scopes"])
+    _line(f"issuer   {token['issuer']}")
+    _line(f"subject  {token['subject']}")
+    _line(f"client   {token['client_id'] or 'not named'}")
+    _line(f"scopes   {', '.join(scopes) or 'none'}")
+    _line(f"until    {token['accepted_until']}")
+    if token["toolsets"] is not None:
+        _line(f"toolsets {', '.join(token['toolsets'])}: the token is for these alone")
+    if asked.offline or asked.claims is not None:
+        _line("The signature was not checked.", "yellow")
+    _line("")
+
+
+def _say_tool(tool: dict[str, Any]) -> None:
+    verdict = "allowed" if tool["allowed"] else f"denied: {_reason(tool)}"
+    _line(f"{tool['tool']}: {verdict}", "green" if tool["allowed"] else "red")
+    _line(f"  rule   {_where(tool)}")
+    _line(f"  scopes {', '.join(tool['scopes_needed']) or 'none needed'}")
+    for limit in tool["limits"]:
+        _line(f"  limit  {_where(limit)}")
+        _line(f"         {_left(limit)}")
+
+
+def _say_tools(tools: list[dict[str, Any]]) -> None:
+    """A line a tool, never cut, so that it can be searched."""
+    verdicts = ["allowed" if tool["allowed"] else _reason(tool) for tool in tools]
+    first, second = max(len(tool["tool"]) for tool in tools), max(map(len, verdicts))
+    for tool, verdict in zip(tools, verdicts, strict=True):
+        spent = ", ".join(limit["rule"] for limit in tool["limits"] if limit["remaining"] == 0)
+        note = f"; used up: {spent}" if spent else ""
+        text = f"{tool['tool']:<{first}}  {verdict:<{second}}  {_where(tool)}{note}"
+        _line(text, "green" if tool["allowed"] else "red")
+
+
+def _reason(tool: dict[str, Any]) -> str:
+    return f"lacks {', '.join(tool['scopes_missing'])}" if tool["scopes_missing"] else str(tool["reason"])
+
+
+def _where(place: dict[str, Any]) -> str:
+    line = f":{place['line']}" if place["line"] is not None else ""
+    return f"{place['file']}{line} {place['rule']}"
+
+
+def _left(limit: dict[str, Any]) -> str:
+    rate = f"{limit['limit']} in {format_duration(limit['window_seconds'])}, {limit['burst']} at once"
+    per = " and ".join(limit["per"])
+    if limit["remaining"] is None:
+        return f"{rate}, per {per}; what is left is known to the gateway's process alone"
+    return f"{rate}, per {per}; {limit['remaining']} left, whole again in {limit['reset_seconds']:.1f}s"
+
+
+def _line(text: str, style: str | None = None) -> None:
+    """A line without anything that a terminal would obey: claims come from outside."""
+    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

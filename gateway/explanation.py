@@ -1,0 +1,151 @@
+"""Why a principal may, or may not, use a tool: the decisions of the policy in words, for operators.
+
+The predicate, the check and the counters are those of the path of a call; nothing here decides anything by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+from gateway import tokens
+from gateway.catalog import Catalog
+from gateway.errors import InsufficientScope, Refusal, Unauthenticated
+from gateway.models import Call, ClientRequest, Entry, JsonObject, Listing, Principal
+from gateway.policy.authorize import authorize
+from gateway.policy.rate_limit import key_of
+from gateway.ports import LimitState, Take
+from gateway.protocol.naming import public_name
+from gateway.routes import Auth, Route, Routes
+
+Peek = Callable[[Sequence[Take]], Awaitable[tuple[LimitState, ...] | None]]
+"""What is left of limits, without taking anything; None where that cannot be seen."""
+
+_REQUEST = ClientRequest(0, "tools/call", {}, {}, {}, "modern", "", {})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy says about one tool. ``states`` is None where the counters cannot be seen."""
+
+    entry: Entry
+    allowed: bool
+    reason: str
+    missing: frozenset[str]
+    states: tuple[LimitState, ...] | None
+
+
+async def decide(principal: Principal, entry: Entry, toolset: str | None, peek: Peek) -> Decision:
+    """Ask the checks about one tool, as a call would."""
+    call = Call(principal, entry, _REQUEST, {}, toolset)
+    reason, missing = "", frozenset[str]()
+    try:
+        await authorize(call)
+    except InsufficientScope as refusal:
+        missing, reason = refusal.needed - principal.scopes, refusal.outcome
+    except Refusal:
+        reason = "hidden" if entry.policy.hidden else "no rule gives it scopes"
+    states = await peek([Take(limit, key_of(limit, call)) for limit in entry.policy.limits])
+    return Decision(entry, not reason, reason, missing, states)
+
+
+def tools(routes: Routes, catalog: Catalog, listings: Mapping[str, Listing], toolset: str | None) -> list[Entry]:
+    """Everything that a toolset exposes, then what its backends offer and the rules hold back."""
+    exposed = list(catalog.entries(toolset))
+    held_back = (
+        _entry(route, str(definition.get("name")), _prefix(routes, route, toolset))
+        for route in _routes(routes, toolset)
+        for definition in (listings[route.name].tools if route.name in listings else ())
+    )
+    return exposed + [entry for entry in held_back if entry.policy.hidden or entry.policy.scopes is None]
+
+
+def rules(routes: Routes, toolset: str | None) -> list[Entry]:
+    """The rules themselves, by the names and patterns that stand in the file; ``*`` is every other tool of a route."""
+    return [
+        _entry(route, key, _prefix(routes, route, toolset))
+        for route in _routes(routes, toolset)
+        for key in dict.fromkeys((*route.tools, "*"))
+    ]
+
+
+def tool(routes: Routes, name: str, toolset: str | None) -> Entry | None:
+    """The tool of this public name by the rules alone, whether its backend has it or not."""
+    for route in _routes(routes, toolset):
+        prefix = _prefix(routes, route, toolset)
+        if name.startswith(prefix) and len(name) > len(prefix) and _selected(routes, toolset, route, name, prefix):
+            return _entry(route, name.removeprefix(prefix), prefix)
+    return None
+
+
+def implied(auth: Auth, scopes: frozenset[str]) -> frozenset[str]:
+    """Those of these scopes that others of them include."""
+    return frozenset(
+        scope for scope in scopes for other in scopes - {scope} if scope in auth.expand(frozenset({other}))
+    )
+
+
+def why(refusal: Unauthenticated, claims: JsonObject, header: JsonObject, auth: Auth, now: float) -> str:
+    """What the operator needs to know beyond the refusal's message: the value that was there and what is accepted.
+
+    ``claims`` and ``header`` are those of the token, or empty; ``now`` is in seconds since the epoch.
+    """
+    issuer = next((one for one in auth.issuers if one.issuer == claims.get("iss")), None)
+    if refusal.reason == "unknown_issuer":
+        return f"iss is {claims.get('iss')!a}; configured: {_listed(one.issuer for one in auth.issuers)}"
+    if refusal.reason == "wrong_audience" and issuer:
+        accepted = f"{_listed(issuer.audience)}, or {auth.resource}/<toolset>"
+        return f"aud is {claims.get('aud')!a}; accepted: {accepted}"
+    if refusal.reason == "algorithm" and issuer:
+        return f"alg is {header.get('alg')!a}; accepted: {_listed(issuer.algorithms)}"
+    if refusal.reason == "unknown_key":
+        return f"kid is {header.get('kid')!a}, alg {header.get('alg')!a}; no such key of {claims.get('iss')!a} is known"
+    if refusal.reason in ("expired", "not_yet_valid"):
+        times = (f"{name} {_time(claims[name])}" for name in ("iat", "nbf", "exp") if name in claims)
+        return f"{', '.join(times)}; now {_time(now)}; leeway {auth.leeway:g}s"
+    if refusal.reason in ("missing_claim", "invalid_claim"):
+        return f"claims: {_listed(claims)}"
+    if refusal.reason == "token_type":
+        return f"typ is {header.get('typ')!a}; claims: {_listed(claims)}"
+    return ""
+
+
+def look_into(token: bytes) -> tuple[JsonObject, JsonObject]:
+    """Header and claims of a JWT, not to be believed; both empty where it is none."""
+    try:
+        apart = tokens.take_apart(token)
+    except Unauthenticated:
+        return {}, {}
+    return apart.header, apart.claims
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(ascii(name)[1:-1] for name in names)
+
+
+def _time(value: object) -> str:
+    try:
+        return datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ascii(value)
+
+
+def _entry(route: Route, name: str, prefix: str) -> Entry:
+    policy = route.policy_for(name)
+    return Entry(public_name(prefix, name), name, route.name, {}, b"", b"", policy)
+
+
+def _routes(routes: Routes, toolset: str | None) -> list[Route]:
+    chosen = routes.toolsets[toolset].routes if toolset is not None else None
+    return [route for route in routes.routes if chosen is None or route.name in chosen]
+
+
+def _prefix(routes: Routes, route: Route, toolset: str | None) -> str:
+    return "" if toolset is not None and routes.toolsets[toolset].names == "plain" else route.prefix
+
+
+def _selected(routes: Routes, toolset: str | None, route: Route, name: str, prefix: str) -> bool:
+    full = name if prefix else route.prefix + name
+    return toolset is None or any(fnmatchcase(full, pattern) for pattern in routes.toolsets[toolset].tools)

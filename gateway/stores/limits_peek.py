@@ -1,0 +1,25 @@
+"""What is left of limits, without taking anything: for people who ask, not for calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.ports import LimitState, Take
+from gateway.stores.limits_memory import cost_of, verdict_of
+from gateway.stores.limits_redis import counter_of
+from gateway.stores.redis_connection import RedisAway, RedisConnection
+
+
+async def peek(connection: RedisConnection, takes: Sequence[Take]) -> tuple[LimitState, ...] | None:
+    """The state of each limit as Redis has it now, in order; None while Redis is away."""
+    if not takes:
+        return ()
+    try:
+        seconds, microseconds = await connection.call("TIME")
+        stored = await connection.call("MGET", *(counter_of(take) for take in takes))
+    except RedisAway:
+        return None
+    now = int(seconds) * 1_000_000 + int(microseconds)
+    costs = [cost_of(take.limit) for take in takes]
+    ahead = [min(max(int(arrival or now) - now, 0), span) for arrival, (_cost, span) in zip(stored, costs, strict=True)]
+    return verdict_of(takes, costs, ahead, refused=-1, wait=0).states
