@@ -154,6 +154,15 @@ class Settings(BaseSettings):
     audit_durability: Literal["write", "fsync"] = Field(
         default="write", description="`write` survives the end of the process, `fsync` that of the machine."
     )
+    audit_max_bytes: int | None = Field(
+        default=None, ge=64 << 10, description="Size from which the audit goes on in a new file. Unset: any."
+    )
+    audit_max_age_seconds: float | None = Field(
+        default=None, ge=60, allow_inf_nan=False, description="Age from which it does. Unset: any."
+    )
+    audit_keep: int | None = Field(
+        default=None, ge=1, description="Former audit files that are kept; older ones are deleted. Unset: all."
+    )
     audit_stream_length: int | None = Field(
         default=None, ge=1000, description="Records that a `redis:` sink keeps, about. Unset: all."
     )
@@ -245,6 +254,11 @@ def _together(given: Mapping[str, str]) -> Iterator[Problem]:
     if (several or shared) and "GATEWAY_KEYS" not in given:
         why = "several workers" if several else "Redis"
         yield _say("GATEWAY_KEYS", f"is required with {why}", "make a key with: openssl rand -base64 32")
+    if (
+        "GATEWAY_AUDIT_KEEP" in given
+        and not {"GATEWAY_AUDIT_MAX_BYTES", "GATEWAY_AUDIT_MAX_AGE_SECONDS"} & given.keys()
+    ):
+        yield _say("GATEWAY_AUDIT_KEEP", "means nothing while files never end", "set GATEWAY_AUDIT_MAX_BYTES")
     port = given.get("GATEWAY_PORT", "8080").strip()
     if port != "0" and given.get("GATEWAY_OPS_PORT", "").strip() == port:
         yield _say("GATEWAY_OPS_PORT", "is the same as GATEWAY_PORT", "leave it unset for one port")

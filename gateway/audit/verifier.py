@@ -69,8 +69,8 @@ _decoder = msgspec.json.Decoder(_Line)
 class Verifier:
     """Feed it the lines of a log in order, then ask for the report.
 
-    ``heads`` is None where there is no head file, ``keys`` is empty where nobody has the key. ``partial``: earlier
-    files are known to be gone, so writers may begin in the middle.
+    ``heads`` is None where there is no head file, ``keys`` is empty where nobody has the key. ``partial``: the
+    beginning is known to be gone, so writers may begin in the middle.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Verifier:
         self._keys = keys
         self._partial = partial
         self._path = ""
+        self._files = 0
         self._number = self._records = 0
         self._last = START
         self._recent: deque[str] = deque(maxlen=_RECENT)
@@ -95,6 +96,7 @@ class Verifier:
     def begin(self, path: str) -> None:
         """A file begins; files come in the order they were written."""
         self._path, self._number = path, 0
+        self._files += 1
 
     def feed(self, line: bytes) -> None:
         """Judge the next line, its newline included."""
@@ -126,7 +128,7 @@ class Verifier:
             self._writers[record.writer] = Link(record.writer, record.seq, digest)
 
     def _first_fault(self, record: _Line) -> str:
-        if self._number == 1 and self._partial:
+        if self._number == 1 and self._files <= 1 and self._partial:
             return ""
         if record.seq != 1:
             return (

@@ -7,6 +7,8 @@ share it; a batch is in the file with its last newline or not at all; the head n
 from __future__ import annotations
 
 import fcntl
+import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +25,16 @@ from gateway.audit import (
     render_heads,
     sign,
 )
+from gateway.stores.audit_rotation import Rotation, began_at
 
 HEAD_INTERVAL = 0.1
 """Seconds between two writings of the head. A tail cut off after a crash within it is not found."""
+ROTATION_RETRY = 60.0
+"""Seconds after which a rotation that failed is tried again."""
 _TAIL = 64 * 1024
+_FIRST = 4096
+
+_log = logging.getLogger(__name__)
 
 
 def head_path(path: Path) -> Path:
@@ -35,13 +43,30 @@ def head_path(path: Path) -> Path:
 
 
 class FileSink:
-    """Appends to a file. It may be renamed at any time: the next batch makes a new one and its chain goes on."""
+    """Appends to a file. It may be renamed at any time: the next batch makes a new one and its chain goes on.
 
-    def __init__(self, path: Path, writer: str, key: bytes, clock: Callable[[], float] = time.monotonic) -> None:
-        self.name = "file"
+    ``clock`` is monotonic, ``now`` is in seconds since the epoch.
+    """
+
+    name = "file"
+
+    def __init__(
+        self,
+        path: Path,
+        writer: str,
+        key: bytes,
+        *,
+        rotation: Rotation | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
         self._key = key
+        self._rotation = rotation
+        self._rotates_from = -math.inf
+        self._began: float | None = None
         self._clock = clock
+        self._now = now
         self._descriptor: int | None = None
         self._end = -1
         self._link = Link(writer, 0, START)
@@ -50,7 +75,11 @@ class FileSink:
 
     def write(self, bodies: Sequence[bytes], *, sync: bool) -> None:
         """See ``Sink``."""
+        if bodies and self._rotation is not None:
+            self._rotate(self._rotation, sync)
         with self._locked(sync) as (descriptor, found):
+            if found < self._end:
+                _log.error("the audit file was cut from outside: audit verify will report what is missing")
             # What ends where we left it has whole lines: nobody has written since.
             size = found if found == self._end else _drop_torn_tail(descriptor, found)
             if self._head is None or (bodies and self._link.seq == 0):
@@ -76,6 +105,21 @@ class FileSink:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def _rotate(self, rotation: Rotation, sync: bool) -> None:
+        """Where it is due, rename the file; whoever writes next makes a new one. What fails is tried again later."""
+        if self._clock() < self._rotates_from:
+            return
+        with self._locked(sync) as (descriptor, size):
+            if size and self._began is None:
+                self._began = began_at(os.pread(descriptor, _FIRST, 0))
+            if not rotation.due(size, self._began, self._now()):
+                return
+            try:
+                rotation.rotate(self._path, self._now())
+            except OSError as error:
+                self._rotates_from = self._clock() + ROTATION_RETRY
+                _log.warning("the audit file cannot be rotated and grows on: %s", error.strerror)
+
     @contextmanager
     def _locked(self, sync: bool) -> Iterator[tuple[int, int]]:
         descriptor, size = self._current(sync)
@@ -89,7 +133,7 @@ class FileSink:
         while True:
             if self._descriptor is None:
                 self._descriptor = _open(self._path, sync)
-                self._file, self._end = os.fstat(self._descriptor), -1
+                self._file, self._end, self._began = os.fstat(self._descriptor), -1, None
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):
                 found = self._path.stat()

@@ -6,8 +6,8 @@ import errno
 import fcntl
 import glob
 import gzip
+import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -15,8 +15,8 @@ from typing import IO
 from gateway.audit import Head, Report, Verifier, dump_heads
 from gateway.stores.audit_files import head_path, read_heads
 from gateway.stores.audit_redis import StreamLog
+from gateway.stores.audit_rotation import began_at
 
-_TIME = re.compile(rb'"time":"([^"]{1,40})"')
 _BESIDE = (".head", ".head.new")
 _FIRST = 4096
 
@@ -53,11 +53,11 @@ def _of_folder(folder: Path) -> Sequence[Path]:
     return [each for each in folder.iterdir() if each.is_file() and each.name.startswith(logs[0])]
 
 
-def _began(path: Path) -> bytes:
+def _began(path: Path) -> float:
     """The time of the first record; of a file without any, one that is later than all."""
     with _open(path) as file:
-        found = _TIME.search(file.readline(_FIRST))
-    return found[1] if found else b"~"
+        began = began_at(file.readline(_FIRST))
+    return math.inf if began is None else began
 
 
 def verify(path: Path | Sequence[Path], key: bytes | Sequence[bytes] | None = None, *, partial: bool = False) -> Report:

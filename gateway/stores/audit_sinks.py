@@ -13,6 +13,7 @@ from gateway.audit import START, Link
 from gateway.settings import AuditSink, Settings
 from gateway.stores.audit_files import FileSink
 from gateway.stores.audit_redis import RedisSink
+from gateway.stores.audit_rotation import Rotation
 
 _PIPE_BUF = 4096
 
@@ -54,8 +55,13 @@ def _open_sink(sink: AuditSink, settings: Settings, key: bytes) -> Sink:
         url = settings.redis_url.get_secret_value()
         return RedisSink(url, sink.stream, writer_id(), key, length=settings.audit_stream_length)
     if sink.path is not None:
-        return FileSink(sink.path, writer_id(), key)
+        return FileSink(sink.path, writer_id(), key, rotation=_rotation(settings))
     return StreamSink("stdout", 1, writer_id())
+
+
+def _rotation(settings: Settings) -> Rotation | None:
+    bounds = settings.audit_max_bytes, settings.audit_max_age_seconds
+    return Rotation(*bounds, settings.audit_keep) if bounds != (None, None) else None
 
 
 class StreamSink:
