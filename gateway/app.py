@@ -14,7 +14,7 @@ from typing import Any
 import watchfiles
 
 from gateway.backends.route_backend import RouteBackend
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, Problem
 from gateway.exchange import Policy, Rules
 from gateway.http.application import Application
 from gateway.http.conversations import Conversations
@@ -274,12 +274,16 @@ class Gateway:
         settings = self._settings
         if settings.redis_url is None:
             return MemoryLimits(), MemorySessions()
-        limits = RedisLimits(
-            settings.redis_url.get_secret_value(),
-            on_failure=settings.on_redis_failure,
-            expected_replicas=settings.expected_replicas,
-            on_change=lambda up: self.metrics.redis_up.set(int(up)),
-        )
+        try:
+            limits = RedisLimits(
+                settings.redis_url.get_secret_value(),
+                on_failure=settings.on_redis_failure,
+                expected_replicas=settings.expected_replicas,
+                on_change=lambda up: self.metrics.redis_up.set(int(up)),
+            )
+        except ValueError as error:
+            hint = "docs/scaling.md has what a URL may say"
+            raise ConfigError([Problem("environment", None, "GATEWAY_REDIS_URL", str(error), hint)]) from None
         return limits, RedisSessions(limits.connection)
 
     def _exposition(self) -> tuple[bytes, str]:

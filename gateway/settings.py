@@ -90,11 +90,16 @@ def _sink(value: object) -> object:
 def _redis_url(value: SecretStr) -> SecretStr:
     try:
         url = urlsplit(value.get_secret_value())
-        usable = (url.scheme in {"redis", "rediss"} and bool(url.hostname)) or (url.scheme == "unix" and bool(url.path))
-    except ValueError:
+        if url.scheme in {"redis+sentinel", "rediss+sentinel"}:
+            usable = bool(url.netloc.rpartition("@")[2] and url.path.strip("/"))
+        else:
+            usable = url.port != 0 and bool(
+                {"redis": url.hostname, "rediss": url.hostname, "unix": url.path}[url.scheme]
+            )
+    except (KeyError, ValueError):
         usable = False
     if not usable:
-        raise ValueError("is not the URL of a Redis", "such as redis://redis:6379/0 or rediss://…")
+        raise ValueError("is not the URL of a Redis", "such as redis://redis:6379/0 or redis+sentinel://a,b,c/name")
     return value
 
 
@@ -135,7 +140,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535, description="Port of `/mcp`; `0` takes a free one.")
     workers: int = Field(default=1, ge=1, le=256, description="Processes. More than one needs Redis and keys.")
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
-        default=None, description="State shared by workers and replicas. Unset: in the process, one worker."
+        default=None,
+        description="State shared by workers and replicas: `redis:`, `rediss:`, `unix:`, `redis+sentinel:`. "
+        "Unset: in the process, one worker.",
     )
     on_redis_failure: Literal["local", "open", "closed"] = Field(
         default="local",

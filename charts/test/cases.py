@@ -29,6 +29,16 @@ COMBINATIONS: dict[str, Values] = {
     "external-config": {"existingConfigMap": "my-routes", "allowedHosts": ["mcp.example.com"]},
     "restart": {**BASE, "rollout": "restart", "files": {"jwks.json": '{"keys": []}\n'}},
     "redis-url": {**BASE, **REDIS, "replicas": 3, "antiAffinity": "hard"},
+    "redis-sentinel": {
+        **BASE,
+        **KEYS,
+        "redis": {
+            "url": "rediss+sentinel://one.data:26379,two.data/limits/1",
+            "passwordSecret": "redis-password",
+            "sentinel": {"passwordSecret": "sentinel-password"},
+        },
+        "replicas": 2,
+    },
     "redis-secret": {**BASE, **KEYS, "redis": {"existingSecret": "redis-url"}, "workers": 4},
     "redis-builtin": {
         **BASE,
@@ -113,6 +123,11 @@ BAD: list[tuple[Values, str]] = [
     ({**BASE, **KEYS, "redis": {"url": "redis://r:6379", "existingSecret": "r"}}, "redis: set one of"),
     ({**BASE, **KEYS, "redis": {"url": "redis://:secret@r:6379"}}, "/redis/url"),
     ({**BASE, **KEYS, "redis": {"url": "http://r"}}, "/redis/url"),
+    ({**BASE, **KEYS, "redis": {"url": "redis+sentinel://r"}}, "/redis/url"),
+    (
+        {**BASE, **KEYS, "redis": {"url": "redis://r", "sentinel": {"passwordSecret": "s"}}},
+        "redis.sentinel.passwordSecret",
+    ),
     ({**BASE, **KEYS, "redis": {"builtin": {"enabled": True}}}, "redis.passwordSecret"),
     ({**BASE, **KEYS, "redis": {"builtin": {"enabled": True, "image": "valkey"}}}, "/redis/builtin/image"),
     ({**BASE, "redis": {"onFailure": "panic"}}, "/redis/onFailure"),

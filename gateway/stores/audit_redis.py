@@ -13,12 +13,12 @@ from importlib.resources import files
 from typing import Any
 
 import msgspec
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from gateway.audit import HEADS_KEPT, START, Head, HeadError, Link, line_hash, parse_heads, sign
+from gateway.stores.redis_place import blocking_client
 
 BATCH = 500
 """Lines of one step; Redis serves nobody else meanwhile."""
@@ -43,7 +43,7 @@ def connect(url: str) -> Any:
     Raises:
         ValueError: the URL is not one of Redis.
     """
-    return Redis.from_url(
+    return blocking_client(
         url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),

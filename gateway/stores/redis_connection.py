@@ -8,7 +8,7 @@ Rules of this file:
    background, has shown that it can write.
 
 The protocol is our own because decisions are on the path of every call: packing a batch by hand around ``hiredis``
-costs a third of what a general client does. The URL means what it means to redis-py.
+costs a third of what a general client does. What the URL means is in ``redis_place``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import RedisError
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from gateway.stores.redis_place import NoPrimary, RedisPlace
 
 TAG = b"{mcp-gateway}:"
 """Starts every key: a hash tag, so that all keys of a call are in one cluster slot."""
@@ -57,8 +58,8 @@ class RedisConnection:
     """
 
     def __init__(self, url: str, on_change: Callable[[bool], None] | None = None) -> None:
-        self._settings = _settings(url)
-        self._greeting = _greeting(self._settings)
+        self._place = RedisPlace(url)
+        self._greeting = _greeting(self._place.settings)
         self._on_change = on_change or (lambda _up: None)
         self._wire: _Wire | None = None
         self._lost = asyncio.Event()
@@ -85,6 +86,7 @@ class RedisConnection:
         if wire is not None:
             wire.fail("closed")
             await wire.closed
+        await self._place.aclose()
 
     async def call(self, *arguments: bytes | str | int) -> Any:
         """Send one command and return its reply; see ``send``."""
@@ -125,15 +127,19 @@ class RedisConnection:
             except TimeoutError:
                 if self._wire is not None:
                     self._wire.send(pack("PING"))
+                if await self._place.moved() and self._wire is not None:
+                    self._wire.fail("the sentinels name another primary")
 
     async def _connect(self, patience: float) -> str:
         """Open and try a connection; returns why it could not be had, or nothing."""
         wire = _Wire(self._wire_lost)
         try:
             async with asyncio.timeout(patience):
-                await _open(self._settings, wire)
+                await _open(self._place, wire)
                 for reply in [wire.send(command) for command in self._greeting]:
                     await reply
+        except NoPrimary:
+            wire.fail("the sentinels name no primary")
         except OSError as error:  # refused, unresolved, TLS, timeout
             wire.fail(type(error).__name__)
         except asyncio.CancelledError:
@@ -258,19 +264,6 @@ class _Wire(asyncio.Protocol):
         self._loop.call_later(left, self._check_deadline)
 
 
-def _settings(url: str) -> Connection | UnixDomainSocketConnection:
-    """redis-py's own reading of the URL: host, path, credentials, database, TLS. Never connected."""
-    try:
-        pool = ConnectionPool.from_url(url)
-        settings = pool.connection_class(**pool.connection_kwargs)
-        if isinstance(settings, SSLConnection):
-            settings.ssl_context.get()
-    except (RedisError, TypeError, OSError) as error:  # TypeError: an unknown parameter; OSError: a certificate file
-        raise ValueError(f"the Redis URL cannot be used: {error}") from error
-    assert isinstance(settings, Connection | UnixDomainSocketConnection)
-    return settings
-
-
 def _greeting(settings: Connection | UnixDomainSocketConnection) -> list[bytes]:
     """What a new connection says; the last shows that it can write (not a replica, not loading, not full)."""
     commands = []
@@ -281,13 +274,15 @@ def _greeting(settings: Connection | UnixDomainSocketConnection) -> list[bytes]:
     return [*commands, pack("SET", TAG + b"probe", "1", "PX", 1000)]
 
 
-async def _open(settings: Connection | UnixDomainSocketConnection, wire: _Wire) -> None:
+async def _open(place: RedisPlace, wire: _Wire) -> None:
     loop = asyncio.get_running_loop()
+    settings = place.settings
     if isinstance(settings, UnixDomainSocketConnection):
         await loop.create_unix_connection(lambda: wire, settings.path)
         return
+    host, port = await place.address()
     tls = settings.ssl_context.get() if isinstance(settings, SSLConnection) else None
-    await loop.create_connection(lambda: wire, settings.host, settings.port, ssl=tls)
+    await loop.create_connection(lambda: wire, host, port, ssl=tls)
 
 
 def _error_word(text: str) -> str:

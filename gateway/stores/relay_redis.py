@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from gateway.ports import RelayLost
 from gateway.stores.redis_connection import TAG
+from gateway.stores.redis_place import RedisPlace
 from gateway.stores.relay import MOST_RUNNING, Handler, MemoryRelay, answer_of
 from gateway.stores.relay_frames import EVERYBODY, Frames, Head
 from gateway.stores.relay_lookout import PRESENT, Lookout, missing
@@ -37,6 +38,7 @@ MAX_BYTES = 17 * 2**20
 
 _MOST_SECONDS = 3600.0
 _LOOK = 0.4  # seconds between two looks
+_FOLLOW = 1.0  # seconds between two questions to the sentinels
 _PATIENCE = 0.3  # until an addressee that does not listen is nobody
 _ANSWER_PATIENCE = 3.0  # the same for an answer, which an outage must not lose
 _CONNECT = 1.0
@@ -75,8 +77,8 @@ class RedisRelay:
         self._local = MemoryRelay(most=most)
         self._frames = Frames(self.here, keys, now)
         self._max_bytes = max_bytes
-        self._redis: Redis = Redis.from_url(
-            url,
+        self._place = RedisPlace(url)
+        self._redis: Redis = self._place.client(
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             socket_connect_timeout=_CONNECT,
@@ -120,7 +122,7 @@ class RedisRelay:
 
     async def start(self) -> None:
         """Begin to listen. An outage is not an error here."""
-        for work in (self._listen, self._outbox.run, self._look):
+        for work in (self._listen, self._outbox.run, self._look, self._follow):
             self._run(work)
         with suppress(TimeoutError):
             async with asyncio.timeout(_CONNECT):
@@ -140,6 +142,7 @@ class RedisRelay:
             async with asyncio.timeout(_GOODBYE):
                 await self._redis.delete(_name(self.here))
         await self._redis.aclose()
+        await self._place.aclose()
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run it until this relay is closed, whatever happens to it."""
@@ -303,6 +306,13 @@ class RedisRelay:
             else:
                 self._lose(self._lookout.seen(absent, loop.time()), "it is gone")
             await asyncio.sleep(_LOOK)
+
+    async def _follow(self) -> None:
+        """Leave a primary that is none any more; it need not close its connections."""
+        while True:
+            await asyncio.sleep(_FOLLOW)
+            if await self._place.moved():
+                await self._redis.connection_pool.disconnect()
 
     def _lose(self, lost: set[str] | None, reason: str) -> None:
         """Give up what waits for these processes and what they wait for; None is all of them."""

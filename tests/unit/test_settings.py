@@ -183,7 +183,26 @@ def test_a_sink_in_redis_needs_one() -> None:
     assert list(problems_of(GATEWAY_AUDIT="stdout, redis:audit")) == ["GATEWAY_REDIS_URL"]
 
 
-@pytest.mark.parametrize("url", ["http://redis", "redis://", "redis", "unix://", "redis://[x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://r", "rediss://r:1/2", "unix:///r.sock"),
+        *("redis+sentinel://a,b:1/name", "rediss+sentinel://:p@a:1,[::1]:2/name/1?sentinel_password=x"),
+    ],
+)
+def test_a_redis_is_at_an_address_at_a_path_or_where_sentinels_say(url: str) -> None:
+    found = Settings.load({"GATEWAY_REDIS_URL": url, "GATEWAY_KEYS": KEY}).redis_url
+    assert found is not None
+    assert found.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://redis", "redis://", "redis", "unix://", "redis://[x", "redis://user:pass/word@r"),
+        *("redis+sentinel://a:1", "redis+sentinel:///name", "redis+sentinel://:p@/name"),
+    ],
+)
 def test_what_is_no_redis_is_refused(url: str) -> None:
     assert "Redis" in problems_of(GATEWAY_REDIS_URL=url, GATEWAY_KEYS=KEY)["GATEWAY_REDIS_URL"]
 

@@ -36,6 +36,7 @@
 {{- $r := .Values.redis -}}
 {{- if gt (len (compact (list $r.url $r.existingSecret ($r.builtin.enabled | ternary "yes" "")))) 1 }}{{ fail "redis: set one of url, existingSecret and builtin.enabled" }}{{ end -}}
 {{- if and $r.builtin.enabled (not $r.passwordSecret) }}{{ fail "redis.passwordSecret: redis.builtin.enabled needs a Secret with the password" }}{{ end -}}
+{{- if and $r.sentinel.passwordSecret (not (contains "+sentinel://" $r.url)) }}{{ fail "redis.sentinel.passwordSecret: needs redis.url with redis+sentinel:// or rediss+sentinel://" }}{{ end -}}
 {{- if not $redis -}}
 {{- if .Values.autoscaling.enabled }}{{ fail "autoscaling.enabled: several pods share limits through Redis; set redis.url, redis.existingSecret or redis.builtin.enabled" }}{{ end -}}
 {{- if gt (int .Values.replicas) 1 }}{{ fail (printf "replicas: %d pods share limits through Redis; set redis.url, redis.existingSecret or redis.builtin.enabled" (int .Values.replicas)) }}{{ end -}}

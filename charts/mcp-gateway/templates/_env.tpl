@@ -32,6 +32,10 @@
 {{- $url = replace "://" "://:$(REDIS_PASSWORD)@" $url -}}
 {{ include "gw.secretEnv" (dict "name" "REDIS_PASSWORD" "secret" $r.passwordSecret "key" $r.passwordKey) }}
 {{ end -}}
+{{- if $r.sentinel.passwordSecret -}}
+{{- $url = printf "%s%s%s" $url (contains "?" $url | ternary "&" "?") "sentinel_password=$(SENTINEL_PASSWORD)" -}}
+{{ include "gw.secretEnv" (dict "name" "SENTINEL_PASSWORD" "secret" $r.sentinel.passwordSecret "key" $r.sentinel.passwordKey) }}
+{{ end -}}
 - {name: GATEWAY_REDIS_URL, value: {{ $url | quote }}}
 {{- end }}
 - {name: GATEWAY_ON_REDIS_FAILURE, value: {{ $r.onFailure }}}
