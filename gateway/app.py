@@ -89,6 +89,7 @@ class Gateway:
             on_failure=settings.on_audit_failure,
             durability=settings.audit_durability,
             arguments_mode=routes.audit_arguments,
+            results_mode=routes.audit_results,
             key=keys[0],
             on_result=self.metrics.audit,
         )
@@ -242,7 +243,7 @@ class Gateway:
             log.error("routes not reloaded, the old ones stay:\n%s", error)
             return
         self.metrics.reloaded.set(1)
-        self.audit.keep_arguments(routes.audit_arguments)
+        self.audit.keep(routes.audit_arguments, routes.audit_results)
         await self._book.adopt(routes)
         log.info("routes reloaded", extra={"routes": [route.name for route in routes.routes]})
 

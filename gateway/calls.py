@@ -125,7 +125,10 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     event.outcome = _outcome(reply)
     if exchange.modern and exchange.request.method == "resources/read" and reply.result is not None:
         reply = replace(reply, result=lifecycle.with_caching_hints(reply.result))
-    return answers.backend_answer(exchange.request, reply, policy.server_info)
+    answer = answers.backend_answer(exchange.request, reply, policy.server_info)
+    if reply.result is not None:
+        event.answer = answer.body
+    return answer
 
 
 async def _carried(

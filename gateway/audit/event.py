@@ -18,8 +18,9 @@ class AuditEvent:
 
     ``arguments`` are as received and are redacted when encoded; ``redact`` are the paths of the route. Neither is
     changed once the event was recorded. ``started`` is in seconds since the epoch; where ``duration_ms`` is None it is
-    measured from there. ``intended`` is set by the writer: an intent was queued, so the next record is its outcome.
-    ``frame`` is what the encoder made of an intent, for its outcome: the rule at the time, and the fields both have.
+    measured from there. ``answer`` is the JSON-RPC answer with a backend's result, as the client is sent it.
+    ``intended`` is set by the writer: an intent was queued, so the next record is its outcome. ``frame`` is what the
+    encoder made of an intent, for its outcome: the rule at the time, and the fields both have.
     """
 
     request_id: str
@@ -43,5 +44,6 @@ class AuditEvent:
     started: float = 0.0
     duration_ms: float | None = None
     backend_ms: float | None = None
+    answer: bytes | None = field(default=None, repr=False)
     intended: bool = False
     frame: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)

@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.audit.event import AuditEvent, Kind
 from gateway.audit.redaction import ARGUMENTS_LIMIT, STRING_LIMIT, TooLargeError, redact
+from gateway.audit.results import NO_RESULT, Results, ResultsMode, derived
 
 ArgumentsMode = Literal["full", "digest", "none"]
 
@@ -108,13 +109,16 @@ class Link(NamedTuple):
 class Encoder:
     """Encodes events. ``key`` makes argument digests keyed: nobody without it can try guesses against them."""
 
-    def __init__(self, arguments_mode: ArgumentsMode = "full", key: bytes | None = None) -> None:
+    def __init__(
+        self, arguments_mode: ArgumentsMode = "full", key: bytes | None = None, results_mode: ResultsMode = "size"
+    ) -> None:
         self.arguments_mode = arguments_mode
-        self._key = hmac.digest(key, b"mcp-gateway audit arguments", "sha256") if key else None
+        self.results = Results(results_mode, key)
+        self._key = key
         self._subjects: dict[tuple[Any, ...], bytes] = {}
 
     def encode(self, event: AuditEvent, kind: Kind, now: float) -> bytes:
-        """The body of a line as the event is at ``now`` (epoch seconds): its fields from ``event`` to ``backend_ms``,
+        """The body of a line as the event is at ``now`` (epoch seconds): all fields between ``seq`` and ``prev``,
         without braces. Cheap, because it runs on the event loop. Never raises.
         """
         rule, frame = event.frame or ("", b"")
@@ -122,7 +126,8 @@ class Encoder:
             frame = self._frame(event)
             event.frame = event.rule, frame
         end = _NO_END if kind == "intent" else _end(event, now)
-        return b'"event":"%b","time":"%b",%b,%b' % (kind.encode(), timestamp(now).encode(), frame, end)
+        result = NO_RESULT if event.answer is None else self.results.fields(event.answer)
+        return b'"event":"%b","time":"%b",%b,%b%b' % (kind.encode(), timestamp(now).encode(), frame, end, result)
 
     def _frame(self, event: AuditEvent) -> bytes:
         """The fields from ``request_id`` to ``arguments``."""
@@ -160,9 +165,19 @@ class Encoder:
         return text if len(text) <= ARGUMENTS_LIMIT else self._digest(arguments)
 
     def _digest(self, arguments: Any) -> bytes:
-        text = _dump(arguments)
-        digest = hmac.digest(self._key, text, "sha256").hex() if self._key else hashlib.sha256(text).hexdigest()
-        return b'{"sha256":"%b","bytes":%d}' % (digest.encode("ascii"), len(text))
+        digest, size = arguments_digest(self._key, arguments)
+        return b'{"sha256":"%b","bytes":%d}' % (digest.encode("ascii"), size)
+
+
+def arguments_digest(key: bytes | None, arguments: Any) -> tuple[str, int]:
+    """HMAC-SHA256 of arguments under a key derived from ``key``, and their size in bytes; without a key their SHA-256.
+
+    The order of names does not matter.
+    """
+    text = _dump(arguments)
+    if key is None:
+        return hashlib.sha256(text).hexdigest(), len(text)
+    return hmac.digest(derived(key, b"mcp-gateway audit arguments"), text, "sha256").hex(), len(text)
 
 
 def _subject_of(*fields: Any) -> _Subject:

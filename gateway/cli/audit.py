@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.audit import Report
+from gateway.audit import Report, arguments_digest, result_digest
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out, printable
 from gateway.cli.serve import read_settings
 from gateway.stores import audit_reader
@@ -38,9 +39,8 @@ def verify(
 
     With GATEWAY_KEYS set, the head beside the log is checked against forgery too.
     """
-    keys = read_settings({"GATEWAY_KEYS": os.environ.get("GATEWAY_KEYS", "")}).key_ring
     try:
-        report = _judge(log, keys, partial=partial)
+        report = _judge(log, _keys(), partial=partial)
     except OSError as error:
         fail(f"{error.filename or log[0]} cannot be read: {error.strerror}", UNUSABLE)
     except ValueError as error:
@@ -65,6 +65,27 @@ def export(
     except ValueError as error:
         fail(str(error), UNUSABLE)
     _say(f"{path}: {count} record(s).", None)
+
+
+@app.command()
+def digest(
+    file: Annotated[typer.FileBinaryRead, typer.Argument(help="JSON, byte for byte as it was sent; - is the input.")],
+    arguments: Annotated[bool, typer.Option(help="They are arguments, not a result.")] = False,
+) -> None:
+    """Say which digest a result has in the record, or arguments, under the first of GATEWAY_KEYS."""
+    key = next(iter(_keys()), None)
+    if key is None:
+        fail("GATEWAY_KEYS is not set: digests are made with its first key", UNUSABLE)
+    text = file.read()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        fail(f"this is not JSON: {error}", UNUSABLE)
+    _say(arguments_digest(key, value)[0] if arguments else result_digest(key, text), None)
+
+
+def _keys() -> tuple[bytes, ...]:
+    return read_settings({"GATEWAY_KEYS": os.environ.get("GATEWAY_KEYS", "")}).key_ring
 
 
 def _judge(log: list[str], keys: tuple[bytes, ...], *, partial: bool) -> Report:

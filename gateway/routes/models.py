@@ -233,6 +233,9 @@ class Routes(Model):
     audit_arguments: Literal["full", "digest", "none"] = Field(
         default="full", description="What the audit keeps of arguments; `full` is redacted and bounded."
     )
+    audit_results: Literal["size", "digest", "none"] = Field(
+        default="size", description="What the audit keeps of results; `digest` is their size and a keyed digest."
+    )
     describe_limits: Annotated[
         Literal[False], not_yet("descriptions of tools stay as the backend has them; remove the key", (True,))
     ] = Field(default=False, description="Descriptions of tools carry limits and scopes: `false`.")

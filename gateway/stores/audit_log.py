@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from gateway.audit import ArgumentsMode, AuditEvent, Encoder
+from gateway.audit import ArgumentsMode, AuditEvent, Encoder, ResultsMode
 from gateway.errors import AuditUnavailable
 from gateway.stores.audit_files import HEAD_INTERVAL
 from gateway.stores.audit_sinks import Sink
@@ -248,6 +248,7 @@ class AuditWriter:
         durability: an intent returns when its batch was written (survives the process) or synced (the machine), of the
             first sink; the others only write.
         arguments_mode: what is kept of arguments.
+        results_mode: what is kept of results.
         key: the first of ``GATEWAY_KEYS``; keys the digests of arguments.
         on_result: counts, see ``OnResult``.
     """
@@ -259,13 +260,14 @@ class AuditWriter:
         on_failure: Literal["deny", "allow"] = "deny",
         durability: Literal["write", "fsync"] = "write",
         arguments_mode: ArgumentsMode = "full",
+        results_mode: ResultsMode = "size",
         key: bytes,
         on_result: OnResult | None = None,
     ) -> None:
         self._sinks = sinks
         self._denies = on_failure == "deny"
         self._sync = durability == "fsync"
-        self._encoder = Encoder(arguments_mode, key)
+        self._encoder = Encoder(arguments_mode, key, results_mode)
         self._on_result = on_result or _ignore
         self._lanes: list[_Lane] = []
         self._records: list[bytes] = []
@@ -279,9 +281,10 @@ class AuditWriter:
         """False while calls are refused because the audit cannot be written."""
         return bool(self._lanes) and not (self._denies and self._lanes[0].failing)
 
-    def keep_arguments(self, mode: ArgumentsMode) -> None:
-        """What is kept of arguments from now on."""
-        self._encoder.arguments_mode = mode
+    def keep(self, arguments: ArgumentsMode, results: ResultsMode) -> None:
+        """What is kept of arguments and results from now on."""
+        self._encoder.arguments_mode = arguments
+        self._encoder.results.mode = results
 
     def start(self) -> None:
         """Start the threads; they open the sinks. Called on the event loop that will use this."""

@@ -23,11 +23,12 @@ from .wire import calling, metric
 Start = Callable[..., Gateway]
 
 ROUTES = """
+audit_results: digest
 routes:
   - name: raw
     backend: {{url: "{url}"}}
     scopes: [raw]
-    redact: [arguments.deep.field]
+    redact: [arguments.deep.field, "arguments.list[*].*.field"]
     tools:
       error: {{scopes: [admin]}}
       steps: {{limits: [{{name: never, per: principal, limit: 1, window: 1h}}]}}
@@ -69,6 +70,10 @@ def test_an_executed_call_has_an_intent_and_an_outcome(served: Gateway, client: 
     assert outcome["scopes_needed"] == ["raw"]
     assert intent["arguments"] == {"a": 1}
     assert 0 < outcome["backend_ms"] <= outcome["duration_ms"]
+    result = reply.content[reply.content.index(b'"result":') + 9 : -1]
+    assert (intent["result_bytes"], outcome["result_bytes"]) == (None, len(result))
+    said = _run("digest", "-", text=result)
+    assert (said.returncode, said.stdout.strip()) == (0, outcome["result_digest"].encode())
 
 
 @pytest.mark.parametrize(
@@ -164,16 +169,20 @@ def _verify(path: Path) -> Report:
     return verify(path, (base64.b64decode(KEYS),))
 
 
-def _command(path: Path) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "audit", "verify", str(path), "--json"],
+def _run(*arguments: str, text: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", "audit", *arguments],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "GATEWAY_KEYS": KEYS},
+        env={"PATH": os.environ["PATH"], "GATEWAY_KEYS": KEYS, **environ},
+        input=text,
         capture_output=True,
-        text=True,
         timeout=30,
         check=False,
     )
+
+
+def _command(path: Path) -> tuple[int, dict[str, Any]]:
+    done = _run("verify", str(path), "--json")
     return done.returncode, json.loads(done.stdout)
 
 

@@ -12,7 +12,8 @@ from gateway.models import Principal
 FIELDS = re.findall(
     r"\w+",
     "v writer seq event time request_id trace_id client_address era revision method toolset tool route backend_tool "
-    "principal scopes_needed rule arguments outcome http_status dispatched duration_ms backend_ms prev",
+    "principal scopes_needed rule arguments outcome http_status dispatched duration_ms backend_ms result_bytes "
+    "result_digest prev",
 )
 
 

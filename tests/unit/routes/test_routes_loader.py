@@ -55,6 +55,7 @@ BAD = {
     "refusals": (GOOD + "refusals: https\n", "refusals", "must be tool_result or http"),
     "yes is text": (GOOD + "hide_unpermitted: yes\n", "hide_unpermitted", "true or false"),
     "audit_arguments": (GOOD + "audit_arguments: all\n", "audit_arguments", "must be full, digest or none"),
+    "audit_results": (GOOD + "audit_results: full\n", "audit_results", "must be size, digest or none"),
     "no name": ("routes: [{backend: {url: 'http://a'}}]", "routes[0].name", "required"),
     "no backend": ("routes: [{name: a}]", "routes[0].backend", "required"),
     "name upper": (file(route(name="Deploy")), "routes[0].name", "lower-case"),

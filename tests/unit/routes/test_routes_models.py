@@ -147,6 +147,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "refusals": "tool_result",
         "hide_unpermitted": False,
         "audit_arguments": "full",
+        "audit_results": "size",
         "describe_limits": False,
     }
 
