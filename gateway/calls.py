@@ -140,18 +140,21 @@ async def _carried(
     """
     route = call.entry.route
     backend = exchange.rules.backends[route]
-    if holder not in ("", policy.elsewhere.here) and backend.keeps_state:
-        reply = await policy.elsewhere.resume(holder, route, outgoing)
-        return _resealed(policy, call, reply, holder)
+    elsewhere = holder not in ("", policy.elsewhere.here) and backend.keeps_state
     for _ in range(MAX_ROUNDS):
-        reply = await backend.request(outgoing, exchange.channel.notify)
+        if elsewhere:
+            reply = await policy.elsewhere.resume(holder, route, outgoing)
+        else:
+            reply = await backend.request(outgoing, exchange.channel.notify)
+        if reply.undeclared is not None:
+            reply = _as_undeclared(exchange, reply)
         if reply.result is None:
             return _as_tool_result(exchange, reply)
         if not _asks(reply.result):
-            policy.seen.note(call.principal, call.entry.route, reply.result)
+            policy.seen.note(call.principal, route, reply.result)
             return reply
         if exchange.modern:
-            return _sealed(policy, call, reply, policy.elsewhere.here)
+            return _sealed(policy, call, reply, holder if elsewhere else policy.elsewhere.here)
         outgoing = await _asked(exchange, call, outgoing, reply.result)
     raise BackendUnavailable(
         f"The {call.entry.route} backend asked more than {MAX_ROUNDS} times within one call.",
@@ -163,13 +166,6 @@ async def _carried(
 def _asks(result: JsonObject) -> bool:
     kind = result.get("resultType")
     return kind is not None and kind != _COMPLETE and bool(_plain(kind) == "input_required")
-
-
-def _resealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> BackendReply:
-    """What another process answered; should it have parked the call again, its address goes with the state."""
-    if reply.result is None or not _asks(reply.result):
-        return reply
-    return _sealed(policy, call, reply, holder)
 
 
 def _sealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> BackendReply:
@@ -208,6 +204,12 @@ def _questions(call: Call, outgoing: BackendRequest, requests: Any) -> Mapping[s
             )
         questions[key] = (str(method), params)
     return questions
+
+
+def _as_undeclared(exchange: Exchange, reply: BackendReply) -> BackendReply:
+    """A modern client is told what it lacks, where the call failed for it; a legacy agent reads the backend's words."""
+    failed = reply.result is None or reply.result.get("isError") in _TRUE
+    return replace(reply, result=None, error=reply.undeclared) if exchange.modern and failed else reply
 
 
 def _as_tool_result(exchange: Exchange, reply: BackendReply) -> BackendReply:

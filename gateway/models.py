@@ -160,12 +160,14 @@ class BackendRequest(msgspec.Struct, frozen=True):
 class BackendReply(msgspec.Struct, frozen=True):
     """What a backend answered: exactly one of ``result`` and ``error``.
 
-    Values inside ``result`` may be ``msgspec.Raw``. ``seconds`` is the time the backend took.
+    Values inside ``result`` may be ``msgspec.Raw``. ``seconds`` is the time the backend took. ``undeclared`` is the
+    error -32021 for a question that the backend put in mid-call and that was refused to it, whatever it made of that.
     """
 
     result: JsonObject | None
     error: JsonObject | None
     seconds: float
+    undeclared: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ _FIELDS = (
 )
 """What of a request for a backend crosses as it is."""
 
+_Reply = tuple[dict[str, msgspec.Raw] | None, dict[str, Any] | None, float, dict[str, Any] | None]
+_NO_REPLY = (None, None, 0.0, None)
+
 
 class Replicas:
     """Implements ``ports.Conversations`` over all processes, and ``ports.Elsewhere``.
@@ -112,12 +115,10 @@ class Replicas:
             answer = await self._relay.ask(holder, "resume", payload, request.max_timeout)
         except RelayLost as lost:
             raise _gone(route, delivered=lost.delivered) from None
-        result, error, seconds, refusal = msgspec.json.decode(
-            answer, type=tuple[dict[str, msgspec.Raw] | None, dict[str, Any] | None, float, list[Any] | None]
-        )
+        reply, refusal = msgspec.json.decode(answer, type=tuple[_Reply, list[Any] | None])
         if refusal is not None:
             raise _refusal(*refusal)
-        return BackendReply(result, error, seconds)
+        return BackendReply(*reply)
 
     # What others say
 
@@ -145,12 +146,12 @@ class Replicas:
         route, fields, principal = message
         backend = self._present().backends.get(route)
         if backend is None:
-            return [None, None, 0.0, _told(_gone(route, delivered=False))]
+            return [_NO_REPLY, _told(_gone(route, delivered=False))]
         try:
             reply = await backend.request(BackendRequest(principal=_read(principal), **fields), _unheard)
         except Refusal as refusal:
-            return [None, None, 0.0, _told(refusal)]
-        return [reply.result, reply.error, reply.seconds, None]
+            return [_NO_REPLY, _told(refusal)]
+        return [[reply.result, reply.error, reply.seconds, reply.undeclared], None]
 
 
 def _of_json(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[bytes], Awaitable[bytes]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,9 +24,16 @@ URL_REQUIRED = -32042
 
 RESOURCE_NOT_FOUND = -32002
 
-_FEATURES = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 _PARTS = {"elicitation": ("form", "url"), "sampling": ("context", "tools"), "roots": ()}
 _ACTIONS = ("accept", "decline", "cancel")
+
+
+class Undeclared(NamedTuple):
+    """Code and words for the backend, and the capabilities that the client lacks."""
+
+    code: int
+    message: str
+    lacking: JsonObject
 
 
 def profile_of(capabilities: Mapping[str, Any]) -> JsonObject:
@@ -50,16 +57,18 @@ def canonical(profile: JsonObject) -> str:
     return json.dumps(profile, sort_keys=True) if profile else ""
 
 
-def undeclared(profile: Mapping[str, Any], method: str, params: Mapping[str, Any]) -> tuple[int, str] | None:
-    """Code and words of the error for a question that the client did not say it can answer."""
-    feature = _FEATURES.get(method)
-    if feature is None or feature not in profile:
-        return METHOD_NOT_FOUND, f"{method} is not supported by this client"
-    if feature == "elicitation" and params.get("mode", "form") not in profile[feature]:
-        return INVALID_PARAMS, "This client did not declare that mode of elicitation"
-    if feature == "sampling" and ("tools" in params or "toolChoice" in params) and "tools" not in profile[feature]:
-        return INVALID_PARAMS, "This client did not declare sampling.tools"
-    return None
+def undeclared(profile: Mapping[str, Any], method: str, params: Mapping[str, Any]) -> Undeclared | None:
+    """How a question is refused that the client did not say it can answer; None where it did."""
+    try:
+        lacking = asks.undeclared([{"method": method, "params": params}], profile)
+    except asks.NoQuestion:
+        return Undeclared(METHOD_NOT_FOUND, f"{method} is not supported by this client", {})
+    if not lacking:
+        return None
+    ((feature, parts),) = lacking.items()
+    if feature not in profile:
+        return Undeclared(METHOD_NOT_FOUND, f"{method} is not supported by this client", lacking)
+    return Undeclared(INVALID_PARAMS, f"This client did not declare {'.'.join((feature, *parts))}", lacking)
 
 
 def as_modern(method: str, params: Mapping[str, Any]) -> JsonObject:

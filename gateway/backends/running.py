@@ -31,12 +31,13 @@ class Running:
     """A request that waits: its deadlines move with its progress, and rest while a question is open.
 
     ``may_ask``: someone answers questions. ``open`` has those that wait for it, ``news`` is set when there is one more.
-    ``exchange`` is the request on its way, ``token`` what its progress is told by.
+    ``exchange`` is the request on its way, ``token`` what its progress is told by, ``undeclared`` what of a refused
+    question its client is told.
     """
 
     __slots__ = (
         *("_asked", "_last", "_left", "exchange", "first", "may_ask"),
-        *("news", "notify", "open", "request", "scope", "token"),
+        *("news", "notify", "open", "request", "scope", "token", "undeclared"),
     )
 
     def __init__(self, request: BackendRequest, notify: Notify, *, may_ask: bool = False) -> None:
@@ -48,6 +49,7 @@ class Running:
         self.scope: asyncio.Timeout | None = None
         self.first = min(request.timeout, request.max_timeout)
         self.open: dict[str, Question] = {}
+        self.undeclared: JsonObject | None = None
         self.news = asyncio.Event()
         self._asked = 0
         self._left = request.max_timeout

@@ -23,6 +23,7 @@ from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.transport_context import TransportContext
 
 from gateway.backends import link, questions, verdict
+from gateway.backends.asks import missing_capability
 from gateway.backends.greeting import Greeting, Hello
 from gateway.backends.listing import not_offered
 from gateway.backends.modern import ORIGINAL_CLIENT_INFO, SUBSCRIPTION_ID
@@ -213,9 +214,9 @@ class Session:
                 exchange.abandon()
         seconds = monotonic() - started
         if error is None:
-            return BackendReply(result, None, seconds)
+            return BackendReply(result, None, seconds, running.undeclared)
         reply_error = verdict.of_error(self._route, exchange, error, retire=self.retire)
-        return BackendReply(None, reply_error, seconds)
+        return BackendReply(None, reply_error, seconds, running.undeclared)
 
     async def _send(
         self, method: str, params: JsonObject, exchange: Exchange, *, cancellable: bool = True
@@ -327,12 +328,24 @@ class Session:
             return {}
         params = params or {}
         refusal = questions.undeclared(self._hello.capabilities, method, params)
-        if self.greeting.era == "modern" or refusal is not None:
-            raise MCPError(*(refusal or (METHOD_NOT_FOUND, f"{method} is not supported")))
+        if self.greeting.era == "modern":
+            raise MCPError(METHOD_NOT_FOUND, f"{method} is not supported")
+        if refusal is not None:
+            self._remember(refusal, exchange_of(context))
+            raise MCPError(refusal.code, refusal.message)
         return await self._asker(exchange_of(context)).ask(method, params)
 
+    def _remember(self, refusal: questions.Undeclared, exchange: Exchange | None) -> None:
+        """The client of the call that asked can be told, if it can be told which one that is."""
+        callers = self._own_calls(exchange) or list(self._calls.values())
+        if refusal.lacking and len(callers) == 1:
+            callers[0].undeclared = missing_capability(self._route, refusal.lacking)
+
+    def _own_calls(self, exchange: Exchange | None) -> list[Running]:
+        return [running for running in self._calls.values() if running.exchange is exchange and exchange is not None]
+
     def _asker(self, exchange: Exchange | None) -> Running:
-        own = [running for running in self._calls.values() if running.exchange is exchange and exchange is not None]
+        own = self._own_calls(exchange)
         if not own:
             self._hooks.on_unclear()
         callers = [running for running in own or self._calls.values() if running.may_ask]

@@ -109,7 +109,9 @@ class SessionPool:
             reply = await self._parking.carry(Running(request, notify, may_ask=True), self._send)
         else:
             reply = await self._send(Running(request, notify))
-        return BackendReply(reply.result, reply.error and questions.modern_error(reply.error), reply.seconds)
+        if reply.error is None:
+            return reply
+        return BackendReply(None, questions.modern_error(reply.error), reply.seconds, reply.undeclared)
 
     async def offer(self, seconds: float) -> link.Offer:
         """See ``link.Link``."""

@@ -245,6 +245,40 @@ async def test_nothing_that_was_not_declared_is_announced_or_asked(server: HttpS
             assert reply.result is None or reply.result.get("isError")
 
 
+@pytest.mark.parametrize(
+    ("name", "capabilities", "lacking"),
+    [
+        ("visit", {"elicitation": {}}, {"elicitation": {"url": {}}}),
+        ("sample", {"elicitation": {}}, {"sampling": {}}),
+        ("roots", {}, {"roots": {}}),
+    ],
+)
+async def test_a_question_that_was_refused_is_remembered_with_its_call(
+    pool: SessionPool, name: str, capabilities: JsonObject, lacking: JsonObject
+) -> None:
+    reply = await pool.request(asking(name, capabilities=capabilities), ignore)
+
+    assert reply.undeclared is not None
+    assert reply.undeclared["code"] == -32021
+    assert reply.undeclared["data"] == {"requiredCapabilities": lacking}
+    assert (await pool.request(asking("missing", capabilities=capabilities), ignore)).undeclared is None
+
+
+QUESTIONS: list[tuple[str, JsonObject]] = [("ask", {"question": "?"}), ("missing", {}), ("visit", {})]
+
+
+async def test_where_several_calls_run_a_refused_question_is_that_of_the_call_it_came_with(server: HttpServer) -> None:
+    async with pool_of(server.url) as pool:
+        requests = [asking(name, arguments, capabilities={}) for name, arguments in QUESTIONS]
+
+        form, _, url = await asyncio.gather(*(pool.request(request, ignore) for request in requests))
+
+        assert form.undeclared is not None
+        assert form.undeclared["data"] == {"requiredCapabilities": {"elicitation": {"form": {}}}}
+        assert url.undeclared is not None
+        assert url.undeclared["data"] == {"requiredCapabilities": {"elicitation": {"url": {}}}}
+
+
 async def test_clients_with_other_capabilities_do_not_share_a_session(server: HttpServer) -> None:
     async with pool_of(server.url) as pool:
         for capabilities in ({}, {"sampling": {}}, {"sampling": {}, "x": 1}, EVERYTHING):

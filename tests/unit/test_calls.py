@@ -729,6 +729,29 @@ async def test_a_missing_capability_is_read_by_a_legacy_agent_and_told_to_a_mode
     assert said(answer)["error"]["code"] == -32021
 
 
+UNDECLARED = {"code": -32021, "message": "asks for roots", "data": {"requiredCapabilities": {"roots": {}}}}
+FAILED = {"content": [{"type": "text", "text": "no roots, no result"}], "isError": True}
+
+
+@pytest.mark.parametrize("made_of_it", [(FAILED, None), (None, {"code": -32603, "message": "no roots"})])
+async def test_a_call_that_failed_for_a_refused_question_tells_a_modern_client_what_it_lacks(made_of_it: Any) -> None:
+    core = core_with("deploy", BackendReply(*made_of_it, 0.1, UNDECLARED))
+    answer = await core.modern("tools/call", params=ROLLBACK)
+    assert (answer.status, said(answer)["error"]) == (400, UNDECLARED)
+    assert outcome_of(core) == ("backend_error", 400, True)
+
+
+async def test_a_legacy_agent_reads_what_the_backend_made_of_its_refused_question() -> None:
+    core = core_with("deploy", BackendReply(FAILED, None, 0.1, UNDECLARED))
+    assert (await called(core, era="legacy"))["result"] == FAILED
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_that_succeeds_without_its_question_has_succeeded(era: str) -> None:
+    core = core_with("deploy", BackendReply(DONE, None, 0.1, UNDECLARED))
+    assert (await called(core, era=era))["result"]["content"] == DONE["content"]
+
+
 @pytest.mark.parametrize(("revision", "resumable"), [(LEGACY, True), ("2025-06-18", False), ("2025-03-26", False)])
 async def test_only_a_legacy_request_begins_in_its_session(revision: str, resumable: bool) -> None:
     core = Core()

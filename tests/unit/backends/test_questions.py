@@ -61,7 +61,25 @@ def test_what_was_not_declared_is_refused(
 ) -> None:
     refusal = questions.undeclared(profile, method, params)
 
-    assert (refusal[0] if refusal else None) == code
+    assert (refusal.code if refusal else None) == code
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "lacking"),
+    [
+        ("elicitation/create", {"mode": "url"}, {"elicitation": {"url": {}}}),
+        ("elicitation/create", {"mode": "dance"}, {}),
+        ("sampling/createMessage", {"tools": []}, {"sampling": {"tools": {}}}),
+        ("sampling/createMessage", {}, {"sampling": {}}),
+        ("roots/list", {}, {"roots": {}}),
+        ("tasks/get", {}, {}),
+    ],
+)
+def test_a_refusal_names_the_capability_that_would_do(method: str, params: JsonObject, lacking: JsonObject) -> None:
+    refusal = questions.undeclared({"elicitation": {"form": {}}}, method, params)
+
+    assert refusal is not None
+    assert refusal.lacking == lacking
 
 
 def test_a_question_keeps_what_the_new_era_knows_and_what_nobody_knows() -> None:
