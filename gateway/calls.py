@@ -116,6 +116,8 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     exchange.call = call
     for check in policy.checks:
         await check(call)
+    if call.grant.watching:
+        event.rule += f" (not enforced: {', '.join(limit.name for limit in call.grant.watching)})"
     outgoing, holder = _to_backend(exchange, policy, call)
     await policy.audit.intend(event)
     event.dispatched = True

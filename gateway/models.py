@@ -5,7 +5,7 @@ What is made for every request is a ``msgspec.Struct``, which costs a tenth of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,13 +42,57 @@ ANONYMOUS = Principal(issuer="", subject="anonymous")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """``limit`` calls per ``window`` seconds as a steady rate, ``burst`` of them at once, counted by ``per``."""
+    """``limit`` calls per ``window`` seconds as a steady rate, ``burst`` of them at once, counted by ``per``.
+
+    With ``concurrent`` it is ``limit`` calls at the same time instead. A call counts as ``cost`` of a rate and as one
+    of those at the same time. Without ``enforce`` a limit decides and counts, and refuses nobody.
+    """
 
     name: str
     per: tuple[LimitKey, ...]
     limit: int
     window: float
     burst: int
+    cost: int = 1
+    enforce: bool = True
+    concurrent: bool = False
+
+    @property
+    def said(self) -> str:
+        """What it allows, for people: ``600 per 60s``, or ``5 at once``."""
+        if self.concurrent:
+            return f"{self.limit} at once"
+        window = int(self.window) if self.window == int(self.window) else self.window
+        return f"{self.limit} per {window}s"
+
+
+class LimitState(msgspec.Struct, frozen=True):
+    """A limit after a decision: what is left at once, and seconds until ``burst`` is whole again.
+
+    A call takes ``limit.cost`` of what is left. ``reset`` is 0 for a concurrency limit: nobody knows when calls end.
+    """
+
+    limit: Limit
+    remaining: int
+    reset: float
+
+
+class Grant(msgspec.Struct):
+    """What the checks had for a call: the one part of it that changes while they run.
+
+    ``states`` are its limits after the decision, ``watching`` those that would have refused if they were enforced.
+    ``held`` gives back what the call has until it ends.
+    """
+
+    states: tuple[LimitState, ...] = ()
+    watching: tuple[Limit, ...] = ()
+    held: tuple[Callable[[], None], ...] = ()
+
+    def end(self) -> None:
+        """The call has ended, however it did: give everything back. Never waits."""
+        held, self.held = self.held, ()
+        for release in held:
+            release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +172,7 @@ class Call(msgspec.Struct, frozen=True):
     arguments: Mapping[str, Any]
     toolset: str | None = None
     param_headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    grant: Grant = msgspec.field(default_factory=Grant)
 
 
 class BackendRequest(msgspec.Struct, frozen=True):

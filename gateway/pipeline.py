@@ -167,6 +167,8 @@ class Pipeline:
         event = path.event
         seconds = time.perf_counter() - path.began
         event.duration_ms = seconds * 1000
+        if path.exchange is not None and path.exchange.call is not None:
+            path.exchange.call.grant.end()
         if path.exchange is not None and self._traced:
             path.exchange.span.end(event.outcome, {"mcp_gateway.route": event.route or ""})
         if not path.in_parts:

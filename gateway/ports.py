@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.audit import AuditEvent
-from gateway.models import BackendReply, BackendRequest, Call, Limit, Principal
+from gateway.models import BackendReply, BackendRequest, Call, Limit, LimitState, Principal
 
 Check = Callable[[Call], Awaitable[None]]
 """A policy step: returns to allow, raises a ``Refusal`` to deny; there is no third way."""
@@ -61,25 +61,21 @@ class Take(msgspec.Struct, frozen=True):
     key: str
 
 
-class LimitState(msgspec.Struct, frozen=True):
-    """A limit after a decision: calls left at once, and seconds until ``burst`` is whole again."""
-
-    limit: Limit
-    remaining: int
-    reset: float
-
-
 class Verdict(msgspec.Struct, frozen=True):
     """The decision over all limits of a call: all were taken, or none was.
 
-    ``refused`` is the limit that waits longest, ``retry_after`` its exact seconds. ``states`` has one entry for each
-    take, in order. ``degraded``: the shared store was away and the outage policy decided.
+    ``refused`` is the limit that waits longest, ``retry_after`` its exact seconds; for a concurrency limit a guess.
+    ``states`` has one entry for each take, in order. ``degraded``: the shared store was away and the outage policy
+    decided. ``watching`` are limits without ``enforce`` that would have refused; they were not taken. ``release`` is
+    set where concurrency limits were taken: it gives them back, is called once, never waits and never raises.
     """
 
     refused: Limit | None
     retry_after: float
     states: tuple[LimitState, ...]
     degraded: bool = False
+    watching: tuple[Limit, ...] = ()
+    release: Callable[[], None] | None = None
 
 
 class LimitStore(Protocol):
@@ -91,6 +87,27 @@ class LimitStore(Protocol):
         Raises:
             Overloaded: the policy is to refuse.
         """
+        ...
+
+
+class Room(Protocol):
+    """Place for so many calls at once; a few more wait for a moment, first come first served."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody has a place or waits for one."""
+        ...
+
+    def take(self) -> bool:
+        """Take a place if there is one and nobody waits for it."""
+        ...
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for a place, at most ``seconds``; false when none came or too many wait."""
+        ...
+
+    def release(self) -> None:
+        """Give a place back; once for each that was had."""
         ...
 
 

@@ -38,6 +38,10 @@ class RateLimit:
         self._meter.limits(takes, verdict)
         if verdict.refused is not None:
             raise _refusal(call, verdict.refused, verdict)
+        grant = call.grant
+        grant.states, grant.watching = verdict.states, verdict.watching
+        if verdict.release is not None:
+            grant.held += (verdict.release,)
 
     def _takes_of(self, call: Call) -> tuple[Take, ...]:
         """Hashing costs more than the rest of this step, so what was made for a caller and tool is kept."""
@@ -62,7 +66,7 @@ def key_of(limit: Limit, call: Call) -> str:
     catalogue: a template is one, whatever URIs a caller makes of it. Client ids are the issuer's own.
     """
     principal, entry = call.principal, call.entry
-    parts = [limit.name]
+    parts = [limit.name, "concurrent"] if limit.concurrent else [limit.name]
     if "principal" in limit.per:
         parts += ["principal", principal.issuer, principal.subject]
     if "client" in limit.per:
@@ -81,11 +85,12 @@ def key_of(limit: Limit, call: Call) -> str:
 def _refusal(call: Call, limit: Limit, verdict: Verdict) -> RateLimited:
     microseconds = round(verdict.retry_after * 1_000_000)
     wait = -(-microseconds // 1000) / 1000
-    window = int(limit.window) if limit.window == int(limit.window) else limit.window
+    hint = "Nobody knows when a running call ends; call again when one of yours has." if limit.concurrent else ""
     return RateLimited(
-        f"Rate limit {limit.name} ({limit.limit} per {window}s) is used up; "
+        f"Rate limit {limit.name} ({limit.said}) is used up; "
         f"wait {wait} seconds before calling {call.entry.name} again.",
         limit_name=limit.name,
         retry_after=wait,
         rule=limit.name,
+        hint=hint,
     )

@@ -136,9 +136,19 @@ def retry_headers(refusal: Refusal, limits: tuple[Limit, ...] = ()) -> Headers:
     if isinstance(refusal, RateLimited):
         for limit in limits:
             if limit.name == refusal.limit_name:
-                policy = f'"{limit.name}";q={limit.limit};w={math.ceil(limit.window)}'
-                headers += (("ratelimit-policy", policy), ("ratelimit", f'"{limit.name}";r=0;t={seconds}'))
+                headers += limit_headers(limit, 0, seconds)
     return headers
+
+
+def limit_headers(limit: Limit, remaining: int, seconds: str) -> Headers:
+    """``RateLimit-Policy`` and ``RateLimit`` of one limit (draft-ietf-httpapi-ratelimit-headers, RFC 9651 items).
+
+    ``seconds`` until there is more; empty where nobody knows.
+    """
+    name = limit.name.replace("\\", "\\\\").replace('"', '\\"')
+    scope = 'qu="concurrent-requests"' if limit.concurrent else f"w={math.ceil(limit.window)}"
+    until = f";t={seconds}" if seconds else ""
+    return (("ratelimit-policy", f'"{name}";q={limit.limit};{scope}'), ("ratelimit", f'"{name}";r={remaining}{until}'))
 
 
 def _tool_result(request_id: str | int, era: Era, parts: dict[str, Any], server_info: msgspec.Raw) -> bytes:

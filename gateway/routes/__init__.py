@@ -3,8 +3,9 @@
 from gateway.errors import ConfigError, Problem
 from gateway.routes.auth import Auth, Issuer, JwksPolicy
 from gateway.routes.backend import Backend, Credentials
+from gateway.routes.limits import LimitRule
 from gateway.routes.loader import load, parse
-from gateway.routes.models import Defaults, LimitRule, Route, Routes, ToolRule, Toolset
+from gateway.routes.models import Defaults, Route, Routes, ToolRule, Toolset
 from gateway.routes.reference import json_schema, markdown
 
 __all__ = [

@@ -10,13 +10,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from gateway.models import Limit
 from gateway.routes.document import Location
-from gateway.routes.models import Routes
+from gateway.routes.limits import EVERY, short_name
+from gateway.routes.models import Routes, ToolRule
 from gateway.routes.references import NEVER_INLINE, is_plain_secret
 from gateway.routes.units import format_duration
 
 Finding = tuple[Location, str, str]
 """Where, what, and a hint."""
+
+SECTIONS = ("tools", "prompts", "resources")
+"""Where a route has rules."""
 
 _Named = tuple[int, str, str]
 """Index, name and prefix of a route."""
@@ -33,7 +38,7 @@ def of_values(data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def of_models(routes: Routes) -> Iterator[Finding]:
-    """A timeout is not longer than the end that holds for it, wherever the two are written."""
+    """A timeout is not longer than the end that holds for it, wherever the two are written; costs fit their limits."""
     for index, route in enumerate(routes.routes):
         effective = route.effective
         if effective.timeout > effective.max_timeout:
@@ -42,6 +47,23 @@ def of_models(routes: Routes) -> Iterator[Finding]:
             timeout, end = rule.timeout or effective.timeout, rule.max_timeout or effective.max_timeout
             if timeout > end and (rule.timeout or rule.max_timeout):
                 yield _too_long(("routes", index, "tools", key), timeout, end)
+        for section in SECTIONS:
+            for key, rule in getattr(route, section).items():
+                limits = route.limits_for(rule, f"routes.{route.name}.{section}.{key}")
+                yield from _costs(("routes", index, section, key, "cost"), rule, limits)
+
+
+def _costs(location: Location, rule: ToolRule, limits: tuple[Limit, ...]) -> Iterator[Finding]:
+    """A cost is of a rate that holds for the tool, and within its burst."""
+    rates = {short_name(limit): limit for limit in limits if not limit.concurrent}
+    for name in rule.cost:
+        if name != EVERY and name not in rates:
+            known = ", ".join(one for one in rates if "[" not in one)
+            yield location, f"no rate limit named '{name}' holds here", f"named are {known}" if known else "name it"
+    for limit in limits:
+        if limit.cost > limit.burst and not limit.concurrent and rule.cost:
+            message = f"a cost of {limit.cost} is over the burst of {limit.name}, so no call would ever pass"
+            yield location, message, f"lower it to {limit.burst}, or raise burst"
 
 
 def _too_long(location: Location, timeout: float, end: float) -> Finding:
@@ -122,8 +144,9 @@ def _limit_lists(data: dict[str, Any]) -> Iterator[tuple[Location, dict[str, Any
     yield (), data
     for index, route in _entries(data, "routes"):
         yield ("routes", index), route
-        for key, rule in _items(route, "tools"):
-            yield ("routes", index, "tools", key), rule
+        for section in SECTIONS:
+            for key, rule in _items(route, section):
+                yield ("routes", index, section, key), rule
 
 
 def _limit_names(data: dict[str, Any]) -> Iterator[Finding]:

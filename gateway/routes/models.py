@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from gateway.models import Kind, Limit, LimitKey, ToolPolicy
+from gateway.models import Kind, Limit, ToolPolicy
 from gateway.routes.auth import Auth
 from gateway.routes.backend import Backend
 from gateway.routes.fields import (
@@ -22,46 +22,14 @@ from gateway.routes.fields import (
     Size,
     Text,
     UriPattern,
-    listed,
     not_yet,
     unique,
 )
+from gateway.routes.limits import Costs, LimitRule, charged, limits_of
 
 _PINS = not_yet("pins stay off; review tools with `mcp-gateway tools`", ("warn", "block"))
 _Redaction = Annotated[str, Field(pattern=r"^arguments(\.[^.\[\]\s]+|\[(\*|\d+)\])*$")]
 _Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,48}$")]
-
-
-class LimitRule(Model):
-    """At most so many calls in a time, as a steady rate (GCRA)."""
-
-    later: ClassVar[Mapping[str, str]] = {"cost": "every call counts as one"}
-
-    name: Name | None = Field(default=None, description="Name in metrics and refusals. Default: its place in the file.")
-    per: Annotated[
-        tuple[LimitKey, ...],
-        Field(min_length=1),
-        BeforeValidator(listed, json_schema_input_type=LimitKey | list[LimitKey]),
-        AfterValidator(unique),
-    ] = Field(description="What is counted apart: one, or a list whose combination counts.")
-    limit: Count = Field(description="Calls in each `window`; 1 or more.")
-    window: Duration = Field(description="The time in which `limit` calls may be made.")
-    burst: Count = Field(
-        default_factory=lambda data: data["limit"], description="Calls that may be made at once. Default: `limit`."
-    )
-    enforce: Annotated[Literal[True], not_yet("a limit is enforced; remove the key", (False,))] = Field(
-        default=True, description="`true`: refuse what is over the limit."
-    )
-
-    def to_limit(self, name: str) -> Limit:
-        """The limit under its full name, such as ``limits.everyone`` or ``routes.deploy.limits[0]``."""
-        return Limit(name=name, per=self.per, limit=self.limit, window=self.window, burst=self.burst)
-
-
-def _limits(rules: Sequence[LimitRule], path: str) -> tuple[Limit, ...]:
-    return tuple(
-        rule.to_limit(f"{path}.{rule.name}" if rule.name else f"{path}[{index}]") for index, rule in enumerate(rules)
-    )
 
 
 class Defaults(Model):
@@ -83,6 +51,11 @@ class ToolRule(Model):
         default=None, description="Scopes needed, all of them, in place of the route's. `[]` is public."
     )
     limits: tuple[LimitRule, ...] = Field(default=(), description="Limits in addition to the route's.")
+    cost: Costs = Field(
+        default={},
+        description="What a call counts as in every limit that holds for it, or a mapping of names of limits to that, "
+        "`*` for the others. Default: what the limit says.",
+    )
     timeout: Duration | None = Field(default=None, description="In place of the route's.")
     max_timeout: Duration | None = Field(default=None, description="In place of the route's.")
     hidden: Flag = Field(default=False, description="`true`: neither listed nor callable.")
@@ -175,13 +148,16 @@ class Route(Model):
         return ToolPolicy(
             scopes=None if scopes is None else frozenset(scopes),
             rule=decided_by,
-            limits=self._file_limits
-            + _limits(self.limits, f"{path}.limits")
-            + _limits(rule.limits, f"{rule_path}.limits"),
+            limits=self.limits_for(rule, rule_path),
             timeout=rule.timeout or effective.timeout,
             max_timeout=rule.max_timeout or effective.max_timeout,
             hidden=rule.hidden,
         )
+
+    def limits_for(self, rule: ToolRule, rule_path: str) -> tuple[Limit, ...]:
+        """Every limit that holds for what a rule of this route names: the file's, the route's, the rule's."""
+        own = limits_of(self.limits, f"routes.{self.name}.limits") + limits_of(rule.limits, f"{rule_path}.limits")
+        return charged(self._file_limits + own, rule.cost)
 
 
 _SECTIONS: Mapping[Kind, str] = {"tool": "tools", "prompt": "prompts", "resource": "resources", "template": "resources"}
@@ -253,7 +229,7 @@ class Routes(Model):
 
     @model_validator(mode="after")
     def _inherit(self) -> Routes:
-        limits = _limits(self.limits, "limits")
+        limits = limits_of(self.limits, "limits")
         for route in self.routes:
             route.within(self.defaults, limits)
         return self

@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 from gateway.routes.auth import Auth, Issuer, JwksPolicy
 from gateway.routes.backend import Backend, Credentials
 from gateway.routes.fields import Word
-from gateway.routes.models import Defaults, LimitRule, Route, Routes, ToolRule, Toolset
+from gateway.routes.limits import LimitRule
+from gateway.routes.models import Defaults, Route, Routes, ToolRule, Toolset
 from gateway.routes.report import bare
 from gateway.routes.units import format_duration
 

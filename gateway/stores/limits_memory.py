@@ -1,7 +1,7 @@
-"""Limits counted in this process: GCRA over whole microseconds.
+"""Limits counted in this process: GCRA over whole microseconds, and calls that run at the same time.
 
 GCRA keeps one number for each counter, the *theoretical arrival time* (TAT) at which the counter is whole again. A call
-costs ``window / limit``; it is admitted while the TAT stays within ``burst`` such costs from now.
+costs ``window / limit`` or several times that; it is admitted while the TAT stays within ``burst`` such costs from now.
 Source: ITU-T I.371, annex A (virtual scheduling). ``limits.lua`` is the same arithmetic.
 """
 
@@ -11,21 +11,27 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from gateway.models import Limit
-from gateway.ports import LimitState, Take, Verdict
+from gateway.models import Limit, LimitState
+from gateway.ports import Take, Verdict
+
+BUSY = 1_000_000
+"""Microseconds that a call over a concurrency limit is told to wait: nobody knows when a running call will end."""
 
 _SECOND = 1_000_000
 _LOOKED_AT_PER_TAKE = 2
 
 
 def cost_of(limit: Limit, share: int = 1) -> tuple[int, int]:
-    """What one call costs and how far ahead the TAT may run, in microseconds, for one of ``share`` equal parts.
+    """What one call costs and how much there may be, for one of ``share`` equal parts, which always has room for one.
 
-    The cost is rounded up, so that never more is admitted than was declared.
+    In microseconds that the TAT may run ahead; of a concurrency limit in calls. The cost is rounded up, so that never
+    more is admitted than was declared.
     """
+    if limit.concurrent:
+        return 1, max(1, limit.limit // share)
     calls = max(1, limit.limit // share)
-    cost = -(-round(limit.window * _SECOND) // calls)
-    return cost, cost * max(1, limit.burst // share)
+    unit = -(-round(limit.window * _SECOND) // calls)
+    return unit * limit.cost, unit * max(limit.cost, limit.burst // share)
 
 
 def verdict_of(
@@ -36,17 +42,27 @@ def verdict_of(
     refused: int,
     wait: int,
     degraded: bool = False,
+    release: Callable[[], None] | None = None,
 ) -> Verdict:
     """Put a decision into words.
 
-    ``ahead`` is how far each TAT is from now and ``wait`` how long ``takes[refused]`` has to, in microseconds;
-    ``refused`` is -1 where nothing was.
+    ``ahead`` is how far each TAT is from now, or how many calls run, and -1 minus that where a limit that only watches
+    would have refused. ``wait`` is how long ``takes[refused]`` has to, in microseconds; ``refused`` is -1 where
+    nothing was.
     """
-    states = [
-        LimitState(take.limit, (span - lead) // cost, lead / _SECOND)
+    watching = tuple(take.limit for take, lead in zip(takes, ahead, strict=True) if lead < 0)
+    states = tuple(
+        _state(take.limit, cost, span, lead if lead >= 0 else -1 - lead)
         for take, (cost, span), lead in zip(takes, costs, ahead, strict=True)
-    ]
-    return Verdict(takes[refused].limit if refused >= 0 else None, wait / _SECOND, tuple(states), degraded)
+    )
+    limit = takes[refused].limit if refused >= 0 else None
+    return Verdict(limit, wait / _SECOND, states, degraded, watching, release)
+
+
+def _state(limit: Limit, cost: int, span: int, lead: int) -> LimitState:
+    if limit.concurrent:
+        return LimitState(limit, max(span - lead, 0), 0.0)
+    return LimitState(limit, (span - lead) * limit.cost // cost, lead / _SECOND)
 
 
 class MemoryLimits:
@@ -61,28 +77,63 @@ class MemoryLimits:
         self._share = share
         self._degraded = degraded
         self._arrivals: OrderedDict[str, int] = OrderedDict()
+        self._running: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        return len(self._arrivals) + len(self._running)
 
     async def take(self, takes: Sequence[Take]) -> Verdict:
         """Decide and count; see ``ports.LimitStore``."""
         now = round(self._clock() * _SECOND)
         costs = [cost_of(take.limit, self._share) for take in takes]
-        arrivals = self._arrivals
-        ahead = [
-            min(max(arrivals.get(take.key, now) - now, 0), span) for take, (_, span) in zip(takes, costs, strict=True)
-        ]
+        ahead = [self._ahead(take, span, now) for take, (_, span) in zip(takes, costs, strict=True)]
         refused, wait = -1, 0
         for index, (cost, span) in enumerate(costs):
-            if ahead[index] + cost - span > wait:
-                refused, wait = index, ahead[index] + cost - span
-        if refused < 0:
-            ahead = [lead + cost for lead, (cost, _) in zip(ahead, costs, strict=True)]
-            for take, lead in zip(takes, ahead, strict=True):
-                arrivals[take.key] = now + lead
+            if ahead[index] + cost <= span:
+                continue
+            limit = takes[index].limit
+            needed = BUSY if limit.concurrent else ahead[index] + cost - span
+            if not limit.enforce:
+                ahead[index] = -1 - ahead[index]
+            elif needed > wait:
+                refused, wait = index, needed
+        release = self._charge(takes, costs, ahead, now) if refused < 0 else None
         self._drop_whole(now, _LOOKED_AT_PER_TAKE * len(takes))
-        return verdict_of(takes, costs, ahead, refused=refused, wait=wait, degraded=self._degraded)
+        return verdict_of(takes, costs, ahead, refused=refused, wait=wait, degraded=self._degraded, release=release)
+
+    def hold(self, keys: Sequence[str]) -> Callable[[], None]:
+        """Count one more running call under each of these keys, until what is returned is called."""
+        running = self._running
+        for key in keys:
+            running[key] = running.get(key, 0) + 1
+
+        def release() -> None:
+            for key in keys:
+                running[key] -= 1
+                if not running[key]:
+                    del running[key]
+
+        return release
+
+    def _ahead(self, take: Take, span: int, now: int) -> int:
+        if take.limit.concurrent:
+            return self._running.get(take.key, 0)
+        return min(max(self._arrivals.get(take.key, now) - now, 0), span)
+
+    def _charge(
+        self, takes: Sequence[Take], costs: Sequence[tuple[int, int]], ahead: list[int], now: int
+    ) -> Callable[[], None] | None:
+        """Take what is not marked as watching; returns how to give back what is held."""
+        held: list[str] = []
+        for index, (take, (cost, _)) in enumerate(zip(takes, costs, strict=True)):
+            if ahead[index] < 0:
+                continue
+            ahead[index] += cost
+            if take.limit.concurrent:
+                held.append(take.key)
+            else:
+                self._arrivals[take.key] = now + ahead[index]
+        return self.hold(held) if held else None
 
     def _drop_whole(self, now: int, count: int) -> None:
         arrivals = self._arrivals

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import Literal
 
 from hiredis import ReplyError
+from msgspec.structs import replace
 
 from gateway.errors import Overloaded
-from gateway.ports import LimitState, Take, Verdict
+from gateway.models import LimitState
+from gateway.ports import Take, Verdict
+from gateway.stores.leases import LEASE, Leases
 from gateway.stores.limits_memory import MemoryLimits, cost_of, verdict_of
 from gateway.stores.redis_connection import TAG, RedisAway, RedisConnection, pack
 
@@ -30,21 +34,31 @@ def counter_of(take: Take) -> str:
 class _Plan:
     """What is sent for these takes, ready made. It holds them, so that no others can have their identity."""
 
-    __slots__ = ("arguments", "command", "costs", "takes")
+    __slots__ = ("arguments", "command", "costs", "held", "takes")
 
-    def __init__(self, takes: tuple[Take, ...], costs: list[tuple[int, int]]) -> None:
+    def __init__(self, takes: tuple[Take, ...]) -> None:
         self.takes = takes
-        self.costs = costs
-        keys = [_PREFIX + take.key for take in takes]
-        self.arguments: list[str | int] = [len(keys), *keys, *(number for pair in costs for number in pair)]
+        self.costs = [cost_of(take.limit) for take in takes]
+        self.held = [_PREFIX + take.key for take in takes if take.limit.concurrent]
+        self.arguments: list[str | int] = [len(takes), *(_PREFIX + take.key for take in takes), *numbers_of(takes)]
         self.command = pack("EVALSHA", _SHA, *self.arguments)
+
+
+def numbers_of(takes: Sequence[Take]) -> list[int]:
+    """What the script is told of each limit."""
+    numbers: list[int] = []
+    for take in takes:
+        limit = take.limit
+        numbers += [*cost_of(limit), (not limit.enforce) + 2 * limit.concurrent]
+    return numbers
 
 
 class RedisLimits:
     """A ``LimitStore`` that is atomic over all replicas and decides without Redis when that is away.
 
     ``on_failure``: ``local`` counts in this process with ``1 / expected_replicas`` of every limit, ``open`` admits,
-    ``closed`` refuses. ``on_change`` is told when Redis comes and goes.
+    ``closed`` refuses. ``on_change`` is told when Redis comes and goes. ``lease`` is how long, in seconds, a process
+    that died holds its places in concurrency limits.
     """
 
     def __init__(
@@ -54,8 +68,12 @@ class RedisLimits:
         on_failure: OnFailure,
         expected_replicas: int = 1,
         on_change: Callable[[bool], None] | None = None,
+        lease: float = LEASE,
     ) -> None:
-        self.connection = RedisConnection(url, on_change)
+        self.connection = RedisConnection(url, self._changed)
+        self._on_change = on_change
+        self._leases = Leases(self.connection, lease)
+        self._renewing: asyncio.Task[None] | None = None
         self._on_failure = on_failure
         self._local = MemoryLimits(share=expected_replicas, degraded=True)
         self._plans: dict[int, _Plan] = {}
@@ -68,9 +86,13 @@ class RedisLimits:
     async def start(self) -> None:
         """Connect, and go on trying in the background. Starts degraded where Redis is away."""
         await self.connection.start()
+        self._renewing = asyncio.create_task(self._leases.keep_renewing(), name="leases")
 
     async def aclose(self) -> None:
         """Close the connection; from then on the outage policy answers."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
         await self.connection.aclose()
 
     async def take(self, takes: Sequence[Take]) -> Verdict:
@@ -82,11 +104,37 @@ class RedisLimits:
         if not takes:
             return Verdict(None, 0.0, ())
         plan = self._plan(tuple(takes))
-        decision = await self._ask(plan)
+        if plan.held:
+            return await self._take_and_hold(plan)
+        decision = await self._ask(plan.command, plan.arguments)
         if decision is None:
-            return await self._without_redis(takes)
+            return await self._without_redis(plan.takes)
+        return self._verdict(plan, decision)
+
+    async def _take_and_hold(self, plan: _Plan) -> Verdict:
+        """The same with a lease for the concurrency limits, which the verdict gives back."""
+        takes, name = plan.takes, self._leases.name()
+        arguments = [*plan.arguments, name, self._leases.microseconds]
+        try:
+            decision = await self._ask(pack("EVALSHA", _SHA, *arguments), arguments)
+        except asyncio.CancelledError:
+            self._leases.give_back(name, plan.held)  # it may be decided by now; commands keep their order
+            raise
+        if decision is None:
+            verdict = await self._without_redis(takes)
+        else:
+            verdict = self._verdict(plan, decision)
+        held = [take.key for take in takes if take.limit.concurrent and take.limit not in verdict.watching]
+        if verdict.refused is not None or not held:
+            return verdict
+        # Counted here too: should Redis go away, what runs is known.
+        counted = verdict.release or self._local.hold(held)
+        release = self._leases.keep(name, [_PREFIX + key for key in held], counted)
+        return replace(verdict, release=release)
+
+    def _verdict(self, plan: _Plan, decision: list[int]) -> Verdict:
         refused, wait, *ahead = decision
-        return verdict_of(takes, plan.costs, ahead, refused=refused - 1, wait=wait)
+        return verdict_of(plan.takes, plan.costs, ahead, refused=refused - 1, wait=wait)
 
     def _plan(self, takes: tuple[Take, ...]) -> _Plan:
         """The same tuple comes back for every call of a caller to a tool: found by identity, which its plan keeps."""
@@ -94,24 +142,30 @@ class RedisLimits:
         if plan is None:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            plan = self._plans[id(takes)] = _Plan(takes, [cost_of(take.limit) for take in takes])
+            plan = self._plans[id(takes)] = _Plan(takes)
         return plan
 
-    async def _ask(self, plan: _Plan) -> list[int] | None:
+    async def _ask(self, command: bytes, arguments: Sequence[str | int]) -> list[int] | None:
         """The script's answer, or None where there is no Redis to give it."""
         try:
-            reply = await self.connection.send(plan.command)
+            reply = await self.connection.send(command)
             if isinstance(reply, ReplyError):  # a new or flushed server does not know the script
-                reply = await self.connection.call("EVAL", SCRIPT, *plan.arguments)
+                reply = await self.connection.call("EVAL", SCRIPT, *arguments)
         except RedisAway:
             return None
         decision: list[int] = reply
         return decision
 
+    def _changed(self, up: bool) -> None:
+        if up:
+            self._leases.renew()
+        if self._on_change is not None:
+            self._on_change(up)
+
     async def _without_redis(self, takes: Sequence[Take]) -> Verdict:
         if self._on_failure == "local":
             return await self._local.take(takes)
-        if self._on_failure == "open":
+        if self._on_failure == "open" or not any(take.limit.enforce for take in takes):
             states = tuple(LimitState(take.limit, take.limit.burst, 0.0) for take in takes)
             return Verdict(None, 0.0, states, degraded=True)
         raise Overloaded(

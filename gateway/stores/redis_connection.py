@@ -106,6 +106,11 @@ class RedisConnection:
             raise RedisAway
         return reply
 
+    def tell(self, *arguments: bytes | str | int) -> None:
+        """Send one command and wait for nothing; while there is no connection it is lost."""
+        if self._wire is not None:
+            self._wire.send(pack(*arguments))
+
     async def _keep(self) -> None:
         patience = _CONNECT
         while True:

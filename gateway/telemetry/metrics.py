@@ -77,7 +77,7 @@ class Metrics:
         self._backend.add((route,), seconds)
 
     def limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
-        """Limits have decided: all allowed, or the one that waits longest refused."""
+        """Limits have decided: all allowed, or the one that waits longest refused; ``shadow`` would have."""
         waiting, refused = self._limits.waiting, verdict.refused
         if refused is not None:
             waiting[(refused.name, "refused")] += 1
@@ -85,6 +85,9 @@ class Metrics:
         decision = "degraded" if verdict.degraded else "allowed"
         for take in takes:
             waiting[(take.limit.name, decision)] += 1
+        for limit in verdict.watching:
+            waiting[(limit.name, decision)] -= 1
+            waiting[(limit.name, "shadow")] += 1
 
     def inflight(self, route: str, change: int) -> None:
         """Calls at a backend went up or down."""

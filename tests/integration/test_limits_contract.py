@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from gateway.models import Limit
 from gateway.ports import LimitStore, Take, Verdict
-from gateway.stores.limits_memory import MemoryLimits, cost_of
-from gateway.stores.limits_redis import SCRIPT, RedisLimits
+from gateway.stores.limits_memory import MemoryLimits
+from gateway.stores.limits_redis import SCRIPT, RedisLimits, numbers_of
+
+from .valkey import until
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
 SERVERS = ["valkey", "redis"] if REDIS_URL else ["valkey"]
@@ -23,8 +26,12 @@ HOUR = 3600.0
 Key = Callable[[str], str]
 
 
-def a_limit(limit: int, window: float = HOUR, burst: int | None = None, name: str = "x") -> Limit:
-    return Limit(name=name, per=("principal",), limit=limit, window=window, burst=burst or limit)
+def a_limit(limit: int, window: float = HOUR, burst: int | None = None, name: str = "x", **more: Any) -> Limit:
+    return Limit(name=name, per=("principal",), limit=limit, window=window, burst=burst or limit, **more)
+
+
+def at_once(places: int, name: str = "at-once", *, enforce: bool = True) -> Limit:
+    return Limit(name, ("principal",), places, 0.0, places, enforce=enforce, concurrent=True)
 
 
 @pytest.fixture(params=SERVERS)
@@ -156,14 +163,19 @@ end }
 
 
 def scripted(client: "redis.Redis[bytes]", now: int, takes: Sequence[Take]) -> list[int]:
-    numbers = [number for take in takes for number in cost_of(take.limit)]
+    numbers = numbers_of(takes)
     keys = [take.key for take in takes]
     reply: list[int] = client.eval(WITH_GIVEN_TIME + SCRIPT, len(keys), *keys, *numbers, *divmod(now, 1_000_000))
     return reply
 
 
 some_limits = st.builds(
-    a_limit, limit=st.integers(1, 900), window=st.sampled_from([0.25, 1.0, 7.0, 60.0, 86400.0]), burst=st.integers(1, 9)
+    a_limit,
+    limit=st.integers(1, 900),
+    window=st.sampled_from([0.25, 1.0, 7.0, 60.0, 86400.0]),
+    burst=st.integers(4, 9),
+    cost=st.integers(1, 4),
+    enforce=st.booleans(),
 )
 
 
@@ -185,9 +197,10 @@ def test_the_script_decides_to_the_microsecond_as_the_process_does(
         verdict = asyncio.run(_take(memory, takes))
         assert (round(verdict.retry_after * 1e6), [round(state.reset * 1e6) for state in verdict.states]) == (
             wait,
-            ahead,
+            [lead if lead >= 0 else -1 - lead for lead in ahead],
         )
         assert verdict.refused is (takes[refused - 1].limit if refused else None)
+        assert verdict.watching == tuple(take.limit for take, lead in zip(takes, ahead, strict=True) if lead < 0)
     admin.delete(*(take.key for take in takes))
 
 
@@ -249,3 +262,156 @@ async def test_another_value_under_a_counters_name_does_not_stop_the_limit(
 ) -> None:
     admin.set(f"{{mcp-gateway}}:limit:{key('k')}", "nonsense")
     assert (await shared.take([Take(a_limit(5), key("k"))])).states[0].remaining == 4
+
+
+# What a call costs, and limits that only watch
+
+
+async def test_a_call_takes_what_it_costs_and_waits_for_all_of_it(store: LimitStore, key: Key) -> None:
+    dear, cheap = Take(a_limit(10, 100.0, cost=4), key("k")), Take(a_limit(10, 100.0), key("k"))
+    verdicts = [await store.take([dear]) for _ in range(3)]
+    assert [(verdict.refused is None, verdict.states[0].remaining) for verdict in verdicts] == [
+        (True, 6),
+        (True, 2),
+        (False, 2),
+    ]
+    assert 19.0 < verdicts[-1].retry_after <= 20.0
+    assert [(await store.take([cheap])).refused for _ in range(3)] == [None, None, cheap.limit]
+
+
+async def test_a_limit_that_only_watches_refuses_nobody_and_costs_nobody_anything(store: LimitStore, key: Key) -> None:
+    trial = Take(a_limit(2, name="trial", enforce=False), key("trial"))
+    real = Take(a_limit(4, name="real"), key("real"))
+    verdicts = [await store.take([trial, real]) for _ in range(5)]
+    assert [verdict.refused for verdict in verdicts] == [None] * 4 + [real.limit]
+    assert [verdict.watching for verdict in verdicts] == [(), ()] + [(trial.limit,)] * 3
+    assert [verdict.states[0].remaining for verdict in verdicts] == [1, 0, 0, 0, 0]
+
+
+# Calls at the same time
+
+
+async def test_a_place_is_taken_until_it_is_given_back(store: LimitStore, key: Key) -> None:
+    two = Take(at_once(2), key("k"))
+    first, second, third = [await store.take([two]) for _ in range(3)]
+    assert [(it.refused, it.states[0].remaining) for it in (first, second, third)] == [
+        (None, 1),
+        (None, 0),
+        (two.limit, 0),
+    ]
+    assert (third.retry_after, third.release) == (1.0, None)
+    assert first.release is not None
+    first.release()
+    assert (await store.take([two])).refused is None
+    assert (await store.take([two])).refused is two.limit
+
+
+async def test_what_a_rate_refuses_takes_no_place_and_what_has_no_place_costs_no_rate(
+    store: LimitStore, key: Key
+) -> None:
+    places, rate = Take(at_once(1), key("places")), Take(a_limit(2, name="rate"), key("rate"))
+    held = await store.take([places, rate])
+    assert (await store.take([places, rate])).refused is places.limit
+    assert held.release is not None
+    held.release()
+    assert (await store.take([rate])).states[0].remaining == 0
+    assert (await store.take([places, rate])).refused is rate.limit
+    assert (await store.take([places])).refused is None
+
+
+async def test_places_that_are_only_watched_refuse_nobody(store: LimitStore, key: Key) -> None:
+    trial = Take(at_once(1, enforce=False), key("k"))
+    verdicts = [await store.take([trial]) for _ in range(3)]
+    assert [verdict.watching for verdict in verdicts] == [(), (trial.limit,), (trial.limit,)]
+    for verdict in verdicts:
+        if verdict.release is not None:
+            verdict.release()
+    assert (await store.take([trial])).watching == ()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    places=st.lists(st.integers(1, 3), min_size=1, max_size=2),
+    steps=st.lists(st.one_of(st.sampled_from(["take", "take"]), st.integers(0, 9)), min_size=1, max_size=30),
+)
+async def test_places_are_as_many_as_calls_run_in_memory_and_redis(
+    shared: RedisLimits, places: list[int], steps: list[str | int]
+) -> None:
+    """A step takes, or gives back the n-th of what runs. The model is the list of what runs."""
+    run, memory = uuid4().hex, MemoryLimits()
+    takes = [Take(at_once(number, name=str(at)), f"{run}-{at}") for at, number in enumerate(places)]
+    running: list[list[Verdict]] = []
+    for step in steps:
+        if isinstance(step, int):
+            for verdict in running.pop(step) if step < len(running) else ():
+                assert verdict.release is not None
+                verdict.release()
+            continue
+        verdicts = [await memory.take(takes), await shared.take(takes)]
+        admitted = len(running) < min(places)
+        assert [verdict.refused is None for verdict in verdicts] == [admitted, admitted]
+        assert verdicts[0].states == verdicts[1].states
+        if admitted:
+            running.append(verdicts)
+
+
+async def test_replicas_share_places_and_two_hundred_at_once_get_exactly_those(server_url: str, key: Key) -> None:
+    replicas = [RedisLimits(server_url, on_failure="closed") for _ in range(4)]
+    await asyncio.gather(*(replica.start() for replica in replicas))
+    take = Take(at_once(37), key("k"))
+    verdicts = await asyncio.gather(*(replicas[number % 4].take([take]) for number in range(200)))
+    held = [verdict.release for verdict in verdicts if verdict.release is not None]
+    assert len(held) == 37
+    for release in held[:5]:
+        release()
+    again = await asyncio.gather(*(replicas[number % 4].take([take]) for number in range(20)))
+    assert sum(verdict.refused is None for verdict in again) == 5
+    await asyncio.gather(*(replica.aclose() for replica in replicas))
+
+
+async def test_a_caller_that_hangs_up_while_it_is_decided_leaves_no_place_taken(shared: RedisLimits, key: Key) -> None:
+    one = Take(at_once(5), key("k"))
+    calls = [asyncio.create_task(shared.take([one])) for _ in range(5)]
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert (await shared.take([one])).states[0].remaining == 4
+
+
+async def test_the_places_of_a_process_that_died_are_free_when_its_leases_end_and_not_before(
+    server_url: str, key: Key
+) -> None:
+    dying = RedisLimits(server_url, on_failure="closed", lease=0.3)
+    living = RedisLimits(server_url, on_failure="closed", lease=0.3)
+    await asyncio.gather(dying.start(), living.start())
+    one = Take(at_once(2), key("k"))
+    for replica in (dying, living):
+        assert (await replica.take([one])).refused is None
+    await dying.aclose()
+    died = time.monotonic()
+    async with asyncio.timeout(10):
+        while (await living.take([one])).refused is not None:
+            pass
+    assert time.monotonic() - died > 0.15
+    # What lives goes on holding its places, lease after lease.
+    while time.monotonic() - died < 1.2:
+        assert (await living.take([one])).refused is one.limit
+    await living.aclose()
+
+
+async def test_places_that_redis_forgot_are_there_again_with_the_next_renewal(
+    server_url: str, admin: "redis.Redis[bytes]", key: Key
+) -> None:
+    replica = RedisLimits(server_url, on_failure="closed", lease=0.3)
+    await replica.start()
+    one = Take(at_once(1), key("k"))
+    held = await replica.take([one])
+    name = f"{{mcp-gateway}}:limit:{one.key}"
+    admin.delete(name)
+    await until(lambda: bool(admin.exists(name)))
+    assert (await replica.take([one])).refused is one.limit
+    assert held.release is not None
+    held.release()
+    assert (await replica.take([one])).refused is None
+    await replica.aclose()

@@ -83,6 +83,66 @@ async def test_closed_refuses_and_says_when_to_come_back(
     assert (refusal.value.retryable, refusal.value.retry_after, refusal.value.dispatched) == (True, 1.0, False)
 
 
+PLACES = Take(Limit("places", ("global",), 4, 0.0, 4, concurrent=True), "places")
+TRIAL = Take(Limit("trial", ("global",), 1, 3600.0, 1, enforce=False), "trial")
+DEAR = Take(Limit("dear", ("global",), 10, 3600.0, 10, cost=4), "dear")
+
+
+@ends
+async def test_local_places_are_this_replicas_share_and_what_runs_already_counts(
+    valkey: Valkey, start: StartLimits, end: Callable[[Valkey], None]
+) -> None:
+    limits = await start(valkey.url, "local", expected_replicas=2)
+    before = await limits.take([PLACES])
+    end(valkey)
+    during = [await limits.take([PLACES]) for _ in range(2)]
+    assert [(verdict.refused, verdict.degraded) for verdict in during] == [(None, True), (PLACES.limit, True)]
+    assert before.release is not None
+    before.release()
+    assert (await limits.take([PLACES])).refused is None
+
+
+async def test_places_taken_while_redis_was_away_are_counted_when_it_is_back(
+    valkey: Valkey, start: StartLimits
+) -> None:
+    limits, other = await start(valkey.url, "local"), await start(valkey.url, "closed")
+    valkey.kill()
+    held = [await limits.take([PLACES]) for _ in range(4)]
+    assert [verdict.refused for verdict in held] == [None] * 4
+    valkey.start()
+    await until(lambda: limits.up and other.up)
+    await limits.take([ONE])  # an answer that comes after the renewal
+    assert (await other.take([PLACES])).refused is PLACES.limit
+    for verdict in held:
+        assert verdict.release is not None
+        verdict.release()
+    await limits.take([ONE])
+    assert (await other.take([PLACES])).states[0].remaining == 3
+
+
+async def test_open_gives_places_to_everybody(valkey: Valkey, start: StartLimits) -> None:
+    limits = await start(valkey.url, "open")
+    valkey.kill()
+    verdicts = [await limits.take([PLACES]) for _ in range(9)]
+    assert all(verdict.refused is None and verdict.degraded for verdict in verdicts)
+
+
+async def test_closed_refuses_what_needs_a_place_and_not_what_is_only_watched(
+    valkey: Valkey, start: StartLimits
+) -> None:
+    limits = await start(valkey.url, "closed")
+    valkey.kill()
+    with pytest.raises(Overloaded):
+        await limits.take([PLACES, TRIAL])
+    assert (await limits.take([TRIAL])).refused is None
+
+
+async def test_a_share_that_is_less_than_what_a_call_costs_has_room_for_one(valkey: Valkey, start: StartLimits) -> None:
+    limits = await start(valkey.url, "local", expected_replicas=5)
+    valkey.kill()
+    assert [(await limits.take([DEAR])).refused for _ in range(2)] == [None, DEAR.limit]
+
+
 async def test_a_frozen_server_delays_only_the_calls_that_were_under_way(valkey: Valkey, start: StartLimits) -> None:
     limits = await start(valkey.url)
     valkey.freeze()

@@ -15,7 +15,7 @@ from gateway import catalog
 from gateway.audit import AuditEvent
 from gateway.errors import INVALID_PARAMS, AuditUnavailable, ClientSilent, InvalidRequest, Refusal, Unauthenticated
 from gateway.exchange import Policy, Rules
-from gateway.models import BackendReply, BackendRequest, Call, Entry, Limit, Listing, Principal, ToolPolicy
+from gateway.models import BackendReply, BackendRequest, Call, Entry, Limit, LimitState, Listing, Principal, ToolPolicy
 from gateway.models import ClientRequest as Request
 from gateway.pipeline import Pipeline
 from gateway.policy.authorize import authorize
@@ -194,15 +194,28 @@ class FakeMeter:
 
 
 class FakeLimits:
-    """``ports.LimitStore`` that allows, or refuses by the first limit with ``wait`` seconds."""
+    """``ports.LimitStore`` that allows, or refuses by the first limit with ``wait`` seconds.
+
+    ``running`` counts what was allowed and not given back. Limits without ``enforce`` would have refused. Of each one
+    unit is left.
+    """
 
     def __init__(self) -> None:
         self.wait: float | None = None
         self.taken: list[Sequence[Take]] = []
+        self.running = 0
 
     async def take(self, takes: Sequence[Take]) -> Verdict:
         self.taken.append(takes)
-        return Verdict(None if self.wait is None else takes[0].limit, self.wait or 0.0, ())
+        states = tuple(LimitState(take.limit, 1, 30.0) for take in takes)
+        if self.wait is not None:
+            return Verdict(takes[0].limit, self.wait, states)
+        self.running += 1
+        watching = tuple(take.limit for take in takes if not take.limit.enforce)
+        return Verdict(None, 0.0, states, watching=watching, release=self._release)
+
+    def _release(self) -> None:
+        self.running -= 1
 
 
 class FakeSessions:

@@ -158,6 +158,74 @@ async def test_a_client_that_hangs_up_while_the_intent_is_written_executes_nothi
     assert outcome_of(core) == ("aborted", None, False)
 
 
+# What a call holds
+
+
+PLACES = AUTH + "limits: [{name: places, per: principal, concurrency: 1}]" + ROUTES
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_holds_its_places_from_the_decision_until_it_has_ended(era: str) -> None:
+    core = Core(text=PLACES)
+    backend = core.backends["deploy"]
+    backend.hold = asyncio.Event()
+    task = asyncio.ensure_future(post(core, era))
+    await backend.until_reached()
+    assert core.limits.running == 1
+    backend.hold.set()
+    await task
+    assert core.limits.running == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "answer"),
+    [
+        (ROLLBACK, {"content": [], "isError": True}),
+        (ROLLBACK, BackendUnavailable("No.", dispatched=False)),
+        (ROLLBACK, RuntimeError("a bug")),
+        ({"name": "deploy__rollback", "arguments": {}}, {}),
+    ],
+)
+async def test_a_call_gives_its_places_back_however_it_ends(params: Mapping[str, Any], answer: Any) -> None:
+    core = Core(text=PLACES)
+    core.backends["deploy"].answers = [answer]
+    await post(core, "modern", params=params)
+    assert (len(core.limits.taken), core.limits.running) == (1, 0)
+
+
+@pytest.mark.parametrize("gate", [False, True])
+async def test_a_client_that_hangs_up_gives_its_places_back(*, gate: bool) -> None:
+    core = Core(text=PLACES)
+    if gate:
+        core.audit.gate = asyncio.Event()
+    core.backends["deploy"].hold = asyncio.Event()
+    task = asyncio.ensure_future(post(core, "modern"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert core.limits.running == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert core.limits.running == 0
+
+
+async def test_each_call_of_a_batch_gives_its_places_back_before_the_next() -> None:
+    core = Core(text=PLACES)
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": ROLLBACK}
+    headers = {"mcp-session-id": core.session(revision=BATCHES)}
+    await core.pipeline.post(inbound([call, {**call, "id": 2}], headers=headers), FakeChannel())
+    assert (len(core.limits.taken), core.limits.running) == (2, 0)
+
+
+async def test_a_limit_that_only_watches_is_noted_beside_the_rule() -> None:
+    trial = "limits: [{name: trial, per: principal, limit: 1, window: 1s, enforce: false}]"
+    core = Core(text=AUTH + trial + ROUTES)
+    await post(core, "modern")
+    assert core.audit.only.outcome == "ok"
+    assert core.audit.only.rule == "routes.deploy.tools.rollback.scopes (not enforced: limits.trial)"
+    assert core.audit.intents[0].rule == core.audit.only.rule
+
+
 # Refusals: how each is said, by era and method, and its one record
 
 RATE = RateLimited("Wait 1.5 seconds.", limit_name="limits.everyone", retry_after=1.5, rule="limits.everyone")

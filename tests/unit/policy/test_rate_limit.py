@@ -1,13 +1,13 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from gateway.errors import RateLimited
-from gateway.models import Call, ClientRequest, Entry, Limit, LimitKey, Principal, ToolPolicy
+from gateway.models import Call, ClientRequest, Entry, Limit, LimitKey, LimitState, Principal, ToolPolicy
 from gateway.policy.rate_limit import RateLimit, key_of
-from gateway.ports import LimitState, Take, Verdict
+from gateway.ports import Take, Verdict
 
 EVERYONE = Limit(name="everyone", per=("principal",), limit=600, window=60.0, burst=60)
 REQUEST = ClientRequest("1", "tools/call", {}, {}, {}, "modern", "2026-07-28", {})
@@ -17,10 +17,12 @@ class FakeStore:
     def __init__(self, refuse: Limit | None = None, retry_after: float = 0.0) -> None:
         self.asked: list[Sequence[Take]] = []
         self._refuse, self._retry_after = refuse, retry_after
+        self.release: Callable[[], None] | None = None
 
     async def take(self, takes: Sequence[Take]) -> Verdict:
         self.asked.append(takes)
-        return Verdict(self._refuse, self._retry_after, tuple(LimitState(take.limit, 0, 0.0) for take in takes))
+        states = tuple(LimitState(take.limit, 0, 0.0) for take in takes)
+        return Verdict(self._refuse, self._retry_after, states, release=self.release)
 
 
 class FakeMeter:
@@ -98,6 +100,49 @@ def test_the_wait_is_rounded_up_to_whole_milliseconds(exact: float, said: float)
 def test_a_window_of_less_than_a_second_is_said_as_it_is() -> None:
     with pytest.raises(RateLimited, match=r"\(1 per 0\.25s\)"):
         check(FakeStore(Limit("q", ("global",), 1, 0.25, 1), 0.1), a_call(Limit("q", ("global",), 1, 0.25, 1)))
+
+
+def test_a_limit_of_places_says_so_and_waits_a_guess() -> None:
+    places = Limit("places", ("principal",), 5, 0.0, 5, concurrent=True)
+    with pytest.raises(RateLimited, match=r"Rate limit places \(5 at once\) is used up; wait 1\.0 seconds") as refusal:
+        check(FakeStore(places, 1.0), a_call(places))
+    assert "when one of yours has" in refusal.value.hint
+
+
+def test_a_call_knows_its_limits_after_the_decision_and_what_it_holds() -> None:
+    store = FakeStore()
+    given_back: list[str] = []
+    store.release = lambda: given_back.append("once")
+    call = a_call(EVERYONE)
+    check(store, call)
+    assert [state.limit for state in call.grant.states] == [EVERYONE]
+    call.grant.end()
+    call.grant.end()
+    assert given_back == ["once"]
+
+
+def test_a_rate_and_places_of_one_name_do_not_share_a_counter() -> None:
+    places = Limit("x", ("principal",), 5, 0.0, 5, concurrent=True)
+    assert key_of(places, a_call()) != key_of(limit_per("principal"), a_call())
+
+
+KINDS: tuple[LimitKey, ...] = ("principal", "client", "tool", "route", "toolset", "global")
+
+
+@pytest.mark.parametrize("number", range(1, 2 ** len(KINDS)))
+def test_every_combination_of_per_counts_apart_exactly_what_differs_in_it(number: int) -> None:
+    per = tuple(kind for at, kind in enumerate(KINDS) if number >> at & 1)
+    others: dict[LimitKey, dict[str, Any]] = {
+        "principal": {"principal": Principal("https://idp", "bob", "cli")},
+        "client": {"principal": Principal("https://idp", "ada", "web")},
+        "tool": {"backend_name": "other"},
+        "toolset": {"toolset": "oncall"},
+    }
+    limit = limit_per(*per)
+    for kind, other in others.items():
+        assert (key_of(limit, a_call()) != key_of(limit, a_call(**other))) == (kind in per)
+    apart = key_of(limit, a_call()) != key_of(limit, a_call(route="other"))
+    assert apart == ("route" in per or "tool" in per)
 
 
 @pytest.mark.parametrize("refused", [None, EVERYONE])

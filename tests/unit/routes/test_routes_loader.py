@@ -28,6 +28,11 @@ def file(*routes: str, more: str = "") -> str:
     return f"routes: [{', '.join(routes)}]\n{more}"
 
 
+def costly(text: str) -> str:
+    limits = "limits: [{name: few, per: tool, limit: 5, window: 1s}, {name: slots, per: tool, concurrency: 5}]\n"
+    return limits + file(route(f", tools: {{x: {{{text}}}}}"))
+
+
 def limit(text: str) -> str:
     return GOOD + f"limits: [{{{text}}}]\n"
 
@@ -140,6 +145,34 @@ BAD = {
     "per unknown": (limit("per: user, limit: 5, window: 1s"), "limits[0].per[0]", "must be principal"),
     "per empty": (limit("per: [], limit: 5, window: 1s"), "limits[0].per", "at least 1"),
     "per twice": (limit("per: [tool, tool], limit: 5, window: 1s"), "limits[0].per", "twice"),
+    "no limit": (limit("per: tool, window: 1s"), "limits[0]", "limit is required"),
+    "no window": (limit("per: tool, limit: 5"), "limits[0]", "window is required"),
+    "limit of no kind": (limit("per: tool"), "limits[0]", "limit is required"),
+    "limit of two kinds": (limit("per: tool, concurrency: 5, window: 1s"), "limits[0]", "window does not apply"),
+    "concurrency zero": (limit("per: tool, concurrency: 0"), "limits[0].concurrency", "at least 1"),
+    "cost of places": (limit("per: tool, concurrency: 5, cost: 2"), "limits[0]", "cost does not apply"),
+    "cost zero": (limit("per: tool, limit: 5, window: 1s, cost: 0"), "limits[0].cost", "at least 1"),
+    "cost over burst": (limit("per: tool, limit: 5, window: 1s, cost: 6"), "limits[0]", "over its burst"),
+    "enforce text": (limit("per: tool, limit: 5, window: 1s, enforce: maybe"), "limits[0].enforce", "true or false"),
+    "a limit for ever": (limit("per: tool, limit: 1, window: 365d, burst: 101"), "limits[0]", "hundred years"),
+    "cost of a tool zero": (costly("cost: 0"), "routes[0].tools.x.cost.*", "at least 1"),
+    "cost of a tool text": (costly("cost: {few: lots}"), "routes[0].tools.x.cost.few", "whole number"),
+    "cost of a tool over burst": (costly("cost: 6"), "routes[0].tools.x.cost", "over the burst of limits.few"),
+    "cost of no limit": (costly("cost: {many: 2}"), "routes[0].tools.x.cost", "no rate limit named 'many'"),
+    "cost of a concurrency limit": (
+        costly("cost: {slots: 2}"),
+        "routes[0].tools.x.cost",
+        "no rate limit named 'slots'",
+    ),
+    "same limit name of a prompt": (
+        file(
+            route(
+                ", prompts: {x: {limits: [{name: x, per: tool, concurrency: 1}, {name: x, per: tool, concurrency: 1}]}}"
+            )
+        ),
+        "routes[0].prompts.x.limits[1].name",
+        "names two limits",
+    ),
     "same limit name": (
         limit("name: x, per: tool, limit: 5, window: 1s}, {name: x, per: tool, limit: 5, window: 1s"),
         "limits[1].name",
@@ -184,8 +217,6 @@ LATER = {
         f"{BACKEND}.credentials.token_exchange",
     ),
     "describe_limits": (GOOD + "describe_limits: true\n", "describe_limits"),
-    "enforce": (limit("per: tool, limit: 5, window: 1s, enforce: false"), "limits[0].enforce"),
-    "cost": (limit("per: tool, limit: 5, window: 1s, cost: 2"), "limits[0].cost"),
 }
 
 

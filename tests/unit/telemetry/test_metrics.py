@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.models import Limit
-from gateway.ports import LimitState, Take, Verdict
+from gateway.models import Limit, LimitState
+from gateway.ports import Take, Verdict
 from gateway.telemetry.metrics import _SECONDS, Metrics, _Durations
 
 LIMIT = Limit("limits.everyone", ("principal",), 1, 60.0, 1)
@@ -45,6 +45,21 @@ def test_requests_are_counted_by_their_labels_over_several_scrapes() -> None:
     for expected in (1.0, 2.0):
         metrics.request("tools/call", "r", "t", "ok", "modern", 0.01)
         assert _samples(metrics)[("mcp_gateway_requests_total", labels)] == expected
+
+
+def test_what_a_limit_that_only_watches_would_have_refused_is_counted_as_shadow_and_not_as_allowed() -> None:
+    metrics = Metrics("1")
+    other = Limit("limits.other", ("tool",), 5, 60.0, 5, enforce=False)
+    takes = [Take(LIMIT, "a"), Take(other, "b")]
+    metrics.limits(takes, Verdict(None, 0.0, ()))
+    metrics.limits(takes, Verdict(None, 0.0, (), watching=(other,)))
+    name = "mcp_gateway_rate_limit_decisions_total"
+    counted = {labels: value for (series, labels), value in _samples(metrics).items() if series == name}
+    assert counted == {
+        (("decision", "allowed"), ("limit", "limits.everyone")): 2.0,
+        (("decision", "allowed"), ("limit", "limits.other")): 1.0,
+        (("decision", "shadow"), ("limit", "limits.other")): 1.0,
+    }
 
 
 def test_a_refusal_counts_for_the_limit_that_refused_and_for_no_other() -> None:
