@@ -13,10 +13,10 @@ from fnmatch import fnmatchcase
 from gateway import tokens
 from gateway.catalog import Catalog
 from gateway.errors import InsufficientScope, Refusal, Unauthenticated
-from gateway.models import Call, ClientRequest, Entry, JsonObject, Listing, Principal
+from gateway.models import Call, ClientRequest, Entry, JsonObject, LimitState, Listing, Principal
 from gateway.policy.authorize import authorize
 from gateway.policy.rate_limit import key_of
-from gateway.ports import LimitState, Take
+from gateway.ports import Take
 from gateway.protocol.naming import public_name
 from gateway.routes import Auth, Route, Routes
 

@@ -22,8 +22,8 @@ from gateway.cli.output import NO, UNUSABLE, as_json, err, fail, out
 from gateway.cli.tokens import DemoIssuer
 from gateway.errors import ConfigError, Refusal, Unauthenticated
 from gateway.explanation import Decision
-from gateway.models import ANONYMOUS, Entry, JsonObject, Limit, Principal
-from gateway.ports import LimitState, Take
+from gateway.models import ANONYMOUS, Entry, JsonObject, Limit, LimitState, Principal
+from gateway.ports import Take
 from gateway.routes import Auth, Routes, load
 from gateway.routes.places import Places
 from gateway.routes.units import format_duration
@@ -248,6 +248,9 @@ def _limit(limit: Limit, state: LimitState | None, asked: _Asked) -> dict[str, A
         "limit": limit.limit,
         "window_seconds": limit.window,
         "burst": limit.burst,
+        "cost": limit.cost,
+        "concurrent": limit.concurrent,
+        "enforce": limit.enforce,
         "remaining": state.remaining if state else None,
         "reset_seconds": state.reset if state else None,
     }
@@ -322,10 +325,14 @@ def _where(place: dict[str, Any]) -> str:
 
 def _left(limit: dict[str, Any]) -> str:
     rate = f"{limit['limit']} in {format_duration(limit['window_seconds'])}, {limit['burst']} at once"
-    per = " and ".join(limit["per"])
+    said = f"{limit['limit']} at the same time" if limit["concurrent"] else rate
+    said += f", per {' and '.join(limit['per'])}"
+    said += f", each counts as {limit['cost']}" if limit["cost"] > 1 else ""
+    said += "" if limit["enforce"] else ", not enforced"
     if limit["remaining"] is None:
-        return f"{rate}, per {per}; what is left is known to the gateway's process alone"
-    return f"{rate}, per {per}; {limit['remaining']} left, whole again in {limit['reset_seconds']:.1f}s"
+        return f"{said}; what is left is known to the gateway's process alone"
+    until = "" if limit["concurrent"] else f", whole again in {limit['reset_seconds']:.1f}s"
+    return f"{said}; {limit['remaining']} left{until}"
 
 
 def _line(text: str, style: str | None = None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.ports import LimitState, Take
+from gateway.models import LimitState
+from gateway.ports import Take
 from gateway.stores.limits_memory import cost_of, verdict_of
 from gateway.stores.limits_redis import counter_of
 from gateway.stores.redis_connection import RedisAway, RedisConnection
@@ -14,12 +15,21 @@ async def peek(connection: RedisConnection, takes: Sequence[Take]) -> tuple[Limi
     """The state of each limit as Redis has it now, in order; None while Redis is away."""
     if not takes:
         return ()
+    keys = [counter_of(take) for take in takes]
     try:
         seconds, microseconds = await connection.call("TIME")
-        stored = await connection.call("MGET", *(counter_of(take) for take in takes))
+        now = int(seconds) * 1_000_000 + int(microseconds)
+        stored = await connection.call("MGET", *keys)
+        places = {
+            key: await connection.call("ZCOUNT", key, now, "+inf")
+            for key, take in zip(keys, takes, strict=True)
+            if take.limit.concurrent
+        }
     except RedisAway:
         return None
-    now = int(seconds) * 1_000_000 + int(microseconds)
     costs = [cost_of(take.limit) for take in takes]
-    ahead = [min(max(int(arrival or now) - now, 0), span) for arrival, (_cost, span) in zip(stored, costs, strict=True)]
+    ahead = [
+        places[key] if key in places else min(max(int(arrival or now) - now, 0), span)
+        for key, arrival, (_cost, span) in zip(keys, stored, costs, strict=True)
+    ]
     return verdict_of(takes, costs, ahead, refused=-1, wait=0).states

@@ -39,8 +39,8 @@ class _Plan:
     def __init__(self, takes: tuple[Take, ...]) -> None:
         self.takes = takes
         self.costs = [cost_of(take.limit) for take in takes]
-        self.held = [_PREFIX + take.key for take in takes if take.limit.concurrent]
-        self.arguments: list[str | int] = [len(takes), *(_PREFIX + take.key for take in takes), *numbers_of(takes)]
+        self.held = [counter_of(take) for take in takes if take.limit.concurrent]
+        self.arguments: list[str | int] = [len(takes), *map(counter_of, takes), *numbers_of(takes)]
         self.command = pack("EVALSHA", _SHA, *self.arguments)
 
 

@@ -37,6 +37,13 @@ async def test_what_is_left_is_seen_and_nothing_is_taken(store: RedisLimits) -> 
     assert (await store.take(takes)).refused == SLOW
 
 
+async def test_places_that_are_held_are_seen(store: RedisLimits) -> None:
+    takes = tuple(Take(limit, uuid4().hex) for limit in (Limit("p", ("principal",), 3, 0.0, 3, concurrent=True), SLOW))
+    await store.take(takes)
+    seen = await peek(store.connection, takes)
+    assert [state.remaining for state in seen or ()] == [2, 4]
+
+
 async def test_no_limits_need_no_redis() -> None:
     assert await peek(RedisConnection("redis://127.0.0.1:9/0"), ()) == ()
 
