@@ -13,7 +13,10 @@ from typing import Any
 
 import watchfiles
 
+from gateway.audit import AuditEvent
 from gateway.backends.route_backend import RouteBackend
+from gateway.definitions.lock import NO_LOCK, Lock
+from gateway.definitions.lock_file import lock_path, read_lock
 from gateway.errors import ConfigError, Problem
 from gateway.exchange import Policy, Rules
 from gateway.http.application import Application
@@ -68,8 +71,9 @@ class Gateway:
         self._version = version
         # Not resolved: a ConfigMap's file is a link, and what it leads to is replaced with its folder.
         self._folder = Path(settings.config).absolute().parent
-        self._version_read = _version_of(settings.config)
-        routes = load()
+        self._lock_path = lock_path(settings.config)
+        self._version_read = self._versions()
+        routes, lock = self._load_all()
         keys = settings.key_ring or (os.urandom(32),)
         self.metrics = Metrics(version)
         self.hub = Subscriptions(
@@ -83,6 +87,8 @@ class Gateway:
             spawn=self.spawn,
             version=version,
             max_response=settings.max_response_bytes,
+            lock=lock,
+            record=self._record,
         )
         self.audit = AuditWriter(
             open_sinks(settings, keys[0]),
@@ -168,6 +174,8 @@ class Gateway:
     def degraded(self) -> list[str]:
         """What is away while the process serves on, in words for operators."""
         found = [f"backend: {name} is away" for name, backend in self.backends.items() if not backend.up]
+        for name, tools in self._book.quarantined().items():
+            found.append(f"pins: {len(tools)} tool(s) of {name} quarantined: {_some(tools)}")
         if self._redis_is_away():
             found.append(f"redis: away (GATEWAY_REDIS_URL); limits are {self._settings.on_redis_failure}")
         return found
@@ -185,7 +193,7 @@ class Gateway:
         if isinstance(self._limits, RedisLimits):
             await self._limits.start()
         await self._relay.start()
-        await self._book.adopt(self._book.rules.routes)
+        await self._book.adopt(self._book.rules.routes, self._book.lock)
         self.spawn(self._first_attempts())
         self.spawn(self._watch())
         if self._settings.workers > 1:
@@ -237,18 +245,18 @@ class Gateway:
 
     async def _reload_alone(self) -> None:
         try:
-            routes = await asyncio.to_thread(self._load)
+            routes, lock = await asyncio.to_thread(self._load_all)
         except ConfigError as error:
             self.metrics.reloaded.set(0)
             log.error("routes not reloaded, the old ones stay:\n%s", error)
             return
         self.metrics.reloaded.set(1)
         self.audit.keep(routes.audit_arguments, routes.audit_results)
-        await self._book.adopt(routes)
+        await self._book.adopt(routes, lock)
         log.info("routes reloaded", extra={"routes": [route.name for route in routes.routes]})
 
     async def _watch(self) -> None:
-        """Reload when the file is another one or was written to.
+        """Reload when the file, or the lock beside it, is another one or was written to.
 
         Its folder is watched: a ConfigMap is swapped by a link beside the file. Our own log may be in there too. Some
         file systems tell nothing of changes, so every few seconds is a look without any.
@@ -257,12 +265,28 @@ class Gateway:
         async for _changes in watchfiles.awatch(
             self._folder, recursive=False, rust_timeout=_LOOK_MILLISECONDS, yield_on_timeout=True
         ):
-            found = await asyncio.to_thread(_version_of, self._settings.config)
+            found = await asyncio.to_thread(self._versions)
             if found != last:
                 last = found  # before the load: what is written during it is found at the next look
                 await self._reload()
 
     # Small things
+
+    def _load_all(self) -> tuple[Routes, Lock]:
+        """The routes, and the lock where one of them asks for it."""
+        routes = self._load()
+        pinned = [route.name for route in routes.routes if route.effective.pins != "off"]
+        lock = read_lock(self._lock_path) if pinned else NO_LOCK
+        if pinned and lock.missing:
+            told = {"file": str(self._lock_path), "routes": pinned, "hint": "write it with mcp-gateway lock"}
+            log.warning("there is no lock: no tool of these routes is approved", extra=told)
+        return routes, lock
+
+    def _record(self, event: AuditEvent) -> None:
+        self.audit.append(event)
+
+    def _versions(self) -> tuple[Any, ...]:
+        return _version_of(self._settings.config), _version_of(self._lock_path)
 
     def _open_relay(self, keys: Sequence[bytes]) -> MemoryRelay | RedisRelay:
         settings = self._settings
@@ -314,6 +338,10 @@ def _version_of(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _hosts_of(auth: Auth | None) -> tuple[str, ...]:

@@ -9,16 +9,19 @@ import msgspec
 from mcp.shared.inbound import mcp_param_headers, validate_mcp_param_headers
 from msgspec.structs import replace
 
+from gateway.definitions.lock import rule_of
 from gateway.errors import (
     INVALID_PARAMS,
     MISSING_CAPABILITY,
     BackendUnavailable,
     InvalidRequest,
+    Quarantined,
+    Refusal,
     UnknownTool,
 )
 from gateway.exchange import Exchange, Policy
 from gateway.models import BackendReply, BackendRequest, Call, Entry, JsonObject, Kind
-from gateway.policy.authorize import permits
+from gateway.policy.authorize import permits, refusal
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.inbound import crossing_meta
 from gateway.protocol.tracing import passed_on
@@ -232,8 +235,30 @@ def _find(exchange: Exchange, name: Any, kind: Kind) -> Entry:
         raise InvalidRequest("The request needs a name, a string.", code=INVALID_PARAMS, status=200)
     entry = exchange.rules.catalog.find(exchange.inbound.toolset, name, kind)
     if entry is None:
-        raise _unknown(exchange, kind, name)
+        raise _missing(exchange, kind, name)
     return _shown(exchange, entry, kind, name)
+
+
+def _missing(exchange: Exchange, kind: Kind, name: str) -> Refusal:
+    """Unknown; but to those who might call it, a tool may be quarantined."""
+    entry = exchange.rules.catalog.quarantined(exchange.inbound.toolset, name) if kind == "tool" else None
+    if entry is None or exchange.request.method != "tools/call":
+        return _unknown(exchange, kind, name)
+    permitted = permits(exchange.principal, _shown(exchange, entry, kind, name))
+    _record_entry(exchange, entry)
+    if not permitted:
+        return refusal(exchange.principal, entry)
+    return Quarantined(
+        f"{entry.name} is quarantined: its definition is new or has changed, and nobody has approved it yet.",
+        hint="Do not call it again; go on without it, or ask the operator of the gateway to review it.",
+        rule=rule_of(entry.route, entry.backend_name),
+    )
+
+
+def _record_entry(exchange: Exchange, entry: Entry) -> None:
+    event = exchange.event
+    event.tool, event.route, event.backend_tool = entry.name, entry.route, entry.backend_name
+    event.rule, event.scopes_needed = entry.policy.rule, entry.policy.scopes
 
 
 def _shown(exchange: Exchange, entry: Entry, kind: Kind, name: str) -> Entry:
@@ -244,12 +269,12 @@ def _shown(exchange: Exchange, entry: Entry, kind: Kind, name: str) -> Entry:
 
 
 def _unknown(exchange: Exchange, kind: Kind, name: str) -> UnknownTool:
-    refusal = UnknownTool(f"There is no {kind} {name[:128]!a} here.", hint=lifecycle.WHERE_LISTED[kind])
+    unknown = UnknownTool(f"There is no {kind} {name[:128]!a} here.", hint=lifecycle.WHERE_LISTED[kind])
     if kind == "resource":
-        refusal.data = {"uri": name[:2048]}
+        unknown.data = {"uri": name[:2048]}
         if not exchange.modern:
-            refusal.code = RESOURCE_NOT_FOUND
-    return refusal
+            unknown.code = RESOURCE_NOT_FOUND
+    return unknown
 
 
 def _param_headers(exchange: Exchange, entry: Entry, arguments: Mapping[str, Any]) -> Mapping[str, str]:

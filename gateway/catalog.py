@@ -14,7 +14,8 @@ from typing import Any
 
 from mcp.shared.uri_template import UriTemplate
 
-from gateway.entries import KINDS, Finding, Findings, entries_of
+from gateway.definitions.lock import Lock
+from gateway.entries import KINDS, Entries, Finding, Findings, entries_of
 from gateway.models import Entry, Kind, Listing, Principal
 from gateway.policy.authorize import permits
 from gateway.routes import Routes, Toolset
@@ -24,23 +25,26 @@ _REMEMBERED_LISTS = 256
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one URL offers: for each kind, public names to entries in listing order."""
+    """What one URL offers: for each kind, public names to entries in listing order; and the quarantined tools."""
 
     entries: Mapping[Kind, Mapping[str, Entry]]
     capabilities: Mapping[str, Any]
     routes: tuple[str, ...]
+    quarantined: Mapping[str, Entry]
 
 
 class Catalog:
     """Everything exposed: ``/mcp`` is the toolset None, ``/mcp/<name>`` a configured one.
 
-    ``omitted`` is what backends offer and the catalogue leaves out, ``cleaned`` what it shows without a part of it.
+    ``omitted`` is what backends offer and the catalogue leaves out, ``cleaned`` what it shows without a part of it,
+    ``drifts`` which tools are not the pinned ones.
     """
 
     def __init__(self, offers: Mapping[str | None, Offer], findings: Findings) -> None:
         self._offers = offers
         self.omitted = tuple(findings.omitted)
         self.cleaned = tuple(findings.cleaned)
+        self.drifts = tuple(findings.drifts)
         self._lists: OrderedDict[tuple[str | None, Kind, frozenset[str]], tuple[bytes, ...]] = OrderedDict()
         self._templates: dict[str, UriTemplate | None] = {}
 
@@ -67,6 +71,14 @@ class Catalog:
     def find(self, toolset: str | None, name: str, kind: Kind = "tool") -> Entry | None:
         """The entry of this public name or URI, whoever asks; None where there is none."""
         return self._offers[toolset].entries[kind].get(name)
+
+    def quarantined(self, toolset: str | None, name: str) -> Entry | None:
+        """The tool that would be found under this public name if its definition were the pinned one."""
+        return self._offers[toolset].quarantined.get(name)
+
+    def lists(self, route: str, tool: str) -> bool:
+        """Whether a tool of this backend name is exposed at ``/mcp``."""
+        return any(entry.route == route and entry.backend_name == tool for entry in self.entries())
 
     def owner(self, toolset: str | None, uri: str) -> Entry | None:
         """Who answers for a URI: the resource listed under it, else the first template that it matches."""
@@ -111,19 +123,23 @@ class Catalog:
         return parsed is not None and parsed.match(uri) is not None
 
 
-def build(routes: Routes, listings: Mapping[str, Listing]) -> Catalog:
-    """The catalogue of these routes as their backends were last listed; a route without a listing is absent."""
+def build(routes: Routes, listings: Mapping[str, Listing], lock: Lock | None = None) -> Catalog:
+    """The catalogue of these routes as their backends were last listed; a route without a listing is absent.
+
+    Definitions are held to ``lock`` as their routes say; without one nobody looks at pins.
+    """
     findings = Findings()
     listed = [route for route in routes.routes if route.name in listings]
-    by_route = {route.name: entries_of(route, listings[route.name], route.prefix, findings) for route in listed}
+    made = [entries_of(route, listings[route.name], route.prefix, findings, lock) for route in listed]
     everything = Offer(
-        {kind: _merge([entries[kind] for entries in by_route.values()], findings) for kind in KINDS},
+        {kind: _merge([entries.shown[kind] for entries in made], findings) for kind in KINDS},
         _united(listings[route.name].capabilities for route in listed),
         tuple(route.name for route in listed),
+        {name: entry for entries in made for name, entry in entries.quarantined.items()},
     )
     offers: dict[str | None, Offer] = {None: everything}
     for name, toolset in routes.toolsets.items():
-        offers[name] = _selected(routes, toolset, everything, listings)
+        offers[name] = _selected(routes, toolset, everything, listings, lock)
     return Catalog(offers, findings)
 
 
@@ -139,16 +155,18 @@ def _merge(parts: Iterable[Mapping[str, Entry]], findings: Findings) -> dict[str
     return merged
 
 
-def _selected(routes: Routes, toolset: Toolset, everything: Offer, listings: Mapping[str, Listing]) -> Offer:
+def _selected(
+    routes: Routes, toolset: Toolset, everything: Offer, listings: Mapping[str, Listing], lock: Lock | None
+) -> Offer:
     chosen = [route for route in routes.routes if route.name in toolset.routes and route.name in listings]
     capabilities = _united(listings[route.name].capabilities for route in chosen)
+    names = tuple(route.name for route in chosen)
     if toolset.names == "plain":
-        own = (
-            entries_of(chosen[0], listings[chosen[0].name], "", Findings()) if chosen else {kind: {} for kind in KINDS}
-        )
+        own = entries_of(chosen[0], listings[names[0]], "", Findings(), lock) if chosen else Entries()
         prefix = chosen[0].prefix if chosen else ""
-        own["tool"] = {name: tool for name, tool in own["tool"].items() if _named(toolset, prefix + name)}
-        return Offer(own, capabilities, tuple(route.name for route in chosen))
+        own.shown["tool"] = {name: tool for name, tool in own.shown["tool"].items() if _named(toolset, prefix + name)}
+        held = {name: tool for name, tool in own.quarantined.items() if _named(toolset, prefix + name)}
+        return Offer(own.shown, capabilities, names, held)
     of_routes = frozenset(toolset.routes)
 
     def selected(kind: Kind, name: str, entry: Entry) -> bool:
@@ -158,7 +176,8 @@ def _selected(routes: Routes, toolset: Toolset, everything: Offer, listings: Map
         kind: {name: entry for name, entry in everything.entries[kind].items() if selected(kind, name, entry)}
         for kind in KINDS
     }
-    return Offer(kept, capabilities, tuple(route.name for route in chosen))
+    held = {name: entry for name, entry in everything.quarantined.items() if selected("tool", name, entry)}
+    return Offer(kept, capabilities, names, held)
 
 
 def _named(toolset: Toolset, name: str) -> bool:

@@ -13,6 +13,7 @@ from mcp.shared.inbound import X_MCP_HEADER_KEY, find_invalid_x_mcp_header, x_mc
 
 from gateway.definitions.cleaning import Unclean, clean
 from gateway.definitions.hidden import is_clean
+from gateway.definitions.lock import Drift, Lock, drift
 from gateway.definitions.structure import Schema, rebuilt
 from gateway.models import Entry, Kind, Listing
 from gateway.protocol.naming import is_valid, public_name
@@ -38,54 +39,76 @@ class Finding:
 
 @dataclass(slots=True)
 class Findings:
-    """What was found while entries were made: what is left out, and what is shown without a part of it."""
+    """What was found while entries were made: what is left out, what is shown without a part of it, and which tools are
+    not the pinned ones.
+    """
 
     omitted: list[Finding] = field(default_factory=list)
     cleaned: list[Finding] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)
 
 
-Entries = dict[Kind, dict[str, Entry]]
+@dataclass(slots=True)
+class Entries:
+    """Of one route or of several: for each kind, public names to entries in listing order; and the tools that would be
+    there if their definitions were the pinned ones.
+    """
+
+    shown: dict[Kind, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    quarantined: dict[str, Entry] = field(default_factory=dict)
 
 
 class _Unfit(ValueError):  # noqa: N818 - a property of the definition
     """The entry is left out; ``str()`` says why."""
 
 
-def entries_of(route: Route, listing: Listing, prefix: str, findings: Findings) -> Entries:
-    """What of a listing is exposed: for each kind, public names to entries in listing order."""
+def entries_of(route: Route, listing: Listing, prefix: str, findings: Findings, lock: Lock | None = None) -> Entries:
+    """What of a listing is exposed. Without a ``lock`` nobody looks at pins."""
     offered: dict[Kind, tuple[Mapping[str, Any], ...]] = {
         "tool": listing.tools,
         "prompt": listing.prompts,
         "resource": listing.resources,
         "template": listing.templates,
     }
-    maker = _Maker(route, listing.over_http, prefix, findings)
-    return {kind: maker.entries(kind, offered[kind]) for kind in KINDS}
+    maker = _Maker(route, listing, prefix, findings, lock)
+    for kind in KINDS:
+        maker.make(kind, offered[kind])
+    return maker.entries
 
 
 class _Maker:
     """Makes the entries of one route."""
 
-    def __init__(self, route: Route, over_http: bool, prefix: str, findings: Findings) -> None:
+    def __init__(self, route: Route, listing: Listing, prefix: str, findings: Findings, lock: Lock | None) -> None:
+        self.entries = Entries()
         self._route = route
-        self._over_http = over_http
+        self._over_http = listing.over_http
         self._prefix = prefix
         self._findings = findings
+        self._pins = route.effective.pins
+        self._lock = None if self._pins == "off" else lock
 
-    def entries(self, kind: Kind, definitions: tuple[Mapping[str, Any], ...]) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
+    def make(self, kind: Kind, definitions: tuple[Mapping[str, Any], ...]) -> None:
         for definition in definitions:
             name = definition.get(_NAMED_BY[kind])
             try:
                 entry = self._entry(kind, name, definition)
-                if entry is not None and entry.name in entries:
-                    raise _Unfit(f"a second {kind} of this name")
+                if entry is not None:
+                    self._place(kind, entry, definition)
             except (_Unfit, Unclean) as unfit:
                 self._findings.omitted.append(Finding(self._route.name, kind, _shown(name), str(unfit)))
-            else:
-                if entry is not None:
-                    entries[entry.name] = entry
-        return entries
+
+    def _place(self, kind: Kind, entry: Entry, definition: Mapping[str, Any]) -> None:
+        """Raises: _Unfit: the name is taken."""
+        shown, quarantined = self.entries.shown[kind], self.entries.quarantined
+        if entry.name in shown or (kind == "tool" and entry.name in quarantined):
+            raise _Unfit(f"a second {kind} of this name")
+        drifted = None
+        if kind == "tool" and self._lock is not None:
+            drifted = drift(self._lock, self._route.name, entry.name, definition, withheld=self._pins == "block")
+        if drifted is not None:
+            self._findings.drifts.append(drifted)
+        (quarantined if drifted is not None and drifted.withheld else shown)[entry.name] = entry
 
     def _entry(self, kind: Kind, name: Any, definition: Mapping[str, Any]) -> Entry | None:
         """None where no rule exposes it.
@@ -129,6 +152,8 @@ def _refuse_unusable(name: str, definition: Mapping[str, Any], *, over_http: boo
         raise _Unfit("its name is not 1-128 characters of A-Z a-z 0-9 _ . -")
     if not isinstance(definition.get("inputSchema"), dict):
         raise _Unfit("it has no input schema")
+    if not isinstance(definition.get("description"), str | None):
+        raise _Unfit("its description is no text")
     annotation = find_invalid_x_mcp_header(definition["inputSchema"])
     if annotation and over_http:
         raise _Unfit(f"its x-mcp-header annotation is invalid: {annotation}")

@@ -16,11 +16,13 @@ from typing import Any
 
 from gateway import catalog
 from gateway.backends.route_backend import RouteBackend
+from gateway.definitions.lock import Drift, Lock
 from gateway.entries import Finding
 from gateway.exchange import Rules
 from gateway.http.filters import ListKind
 from gateway.http.subscriptions import Subscriptions
 from gateway.models import Change, Kind, Listing
+from gateway.news import News, Record
 from gateway.policy.authenticate import JwtAuthenticator
 from gateway.ports import Authenticate
 from gateway.routes import Auth, Route, Routes
@@ -41,9 +43,10 @@ class Rulebook:
     """Holds the present ``rules``.
 
     Args:
-        routes: the first ones; ``adopt`` them once the event loop runs.
+        routes: the first ones; ``adopt`` them once the event loop runs. ``lock`` holds the pins of their tools.
         spawn: runs something in the background.
         max_response: bytes, over what any route says.
+        record: takes audit events that are no requests.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Rulebook:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         version: str,
         max_response: int,
+        lock: Lock,
+        record: Record,
     ) -> None:
         self.backends: dict[str, RouteBackend] = {}
         self.jwks: JwksStore | None = None
@@ -64,10 +69,11 @@ class Rulebook:
         self._version = version
         self._max_response = max_response
         self._listings: dict[str, Listing] = {}
-        self._told: dict[str, frozenset[Finding]] = {}
+        self.lock = lock
+        self._news = News(record, time.time)
         self.rules = self._made_of(routes, _nobody)
 
-    async def adopt(self, routes: Routes) -> None:
+    async def adopt(self, routes: Routes, lock: Lock) -> None:
         """Make these routes the rules: keep what did not change, start what is new, retire what is gone."""
         authenticate, jwks = await self._authenticator(routes.auth)
         old = self.backends
@@ -77,7 +83,9 @@ class Rulebook:
             if id(backend) not in kept:
                 self._listings.pop(name, None)
                 self._spawn(backend.retire())
+        self.lock = lock
         former, self.rules = self.rules, self._made_of(routes, authenticate)
+        self._news.tell(self.rules.catalog)
         self._hub.catalog_changed({_LISTS[kind] for kind in self.rules.catalog.differing(former.catalog)})
         for name, backend in self.backends.items():
             backend.watch(self._hub.wanted(name))
@@ -98,10 +106,13 @@ class Rulebook:
     def gauge(self) -> None:
         """Set the metrics that are read rather than counted."""
         metrics = self._metrics
-        omitted, cleaned = (_by_route(found) for found in (self.rules.catalog.omitted, self.rules.catalog.cleaned))
+        present = self.rules.catalog
+        omitted, cleaned = _by_route(present.omitted), _by_route(present.cleaned)
+        quarantined = _by_route(self._withheld())
         for name, backend in self.backends.items():
             metrics.catalog_omitted.labels(name).set(omitted[name])
             metrics.catalog_cleaned.labels(name).set(cleaned[name])
+            metrics.catalog_quarantined.labels(name).set(quarantined[name])
             metrics.up.labels(name).set(int(backend.up))
             metrics.breaker.labels(name).set(backend.breaker_state)
             listing = self._listings.get(name)
@@ -110,6 +121,16 @@ class Rulebook:
                 metrics.catalog_age.labels(name).set(time.monotonic() - backend.listing.fetched_at)
         metrics.sessions.labels("backend").set(sum(backend.sessions for backend in self.backends.values()))
         metrics.parked.set(sum(backend.parked for backend in self.backends.values()))
+
+    def quarantined(self) -> Mapping[str, list[str]]:
+        """The tools of each route that are withheld, because they are not the pinned ones."""
+        found: dict[str, list[str]] = {}
+        for drift in self._withheld():
+            found.setdefault(drift.route, []).append(drift.tool)
+        return found
+
+    def _withheld(self) -> list[Drift]:
+        return [drift for drift in self.rules.catalog.drifts if drift.withheld]
 
     async def aclose(self) -> None:
         """End every backend and the fetching of keys."""
@@ -143,7 +164,9 @@ class Rulebook:
     def _listed(self, listing: Listing) -> None:
         """A backend offers something else than before."""
         self._listings[listing.route] = listing
-        self.rules = replace(self.rules, catalog=self._catalog(self.rules.routes))
+        built = catalog.build(self.rules.routes, self._listings, self.lock)
+        self.rules = replace(self.rules, catalog=built)
+        self._news.tell(built)
 
     def _changed(self, change: Change) -> None:
         """A backend says that something of it changed; the catalogue already has it."""
@@ -153,27 +176,14 @@ class Rulebook:
         return Rules(
             authenticate=authenticate,
             routes=routes,
-            catalog=self._catalog(routes),
+            catalog=catalog.build(routes, self._listings, self.lock),
             backends=dict(self.backends),
             scopes={None: routes.scopes(), **{name: routes.scopes(name) for name in routes.toolsets}},
             by_name={route.name: route for route in routes.routes},
         )
 
-    def _catalog(self, routes: Routes) -> catalog.Catalog:
-        built = catalog.build(routes, self._listings)
-        self._tell("left out", built.omitted)
-        self._tell("cleaned", built.cleaned)
-        return built
 
-    def _tell(self, what: str, findings: Iterable[Finding]) -> None:
-        """Log what is new since the last catalogue; what stays as it was is not said again."""
-        told, self._told[what] = self._told.get(what, frozenset()), frozenset(findings)
-        for it in findings:
-            if it not in told:
-                log.warning(what, extra={"route": it.route, "kind": it.kind, "entry": it.name, "reason": it.reason})
-
-
-def _by_route(findings: Iterable[Finding]) -> Counter[str]:
+def _by_route(findings: Iterable[Finding | Drift]) -> Counter[str]:
     return Counter(finding.route for finding in findings)
 
 

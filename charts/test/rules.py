@@ -41,6 +41,7 @@ METRICS = {
     "catalog_tools": "route",
     "catalog_age_seconds": "route",
     "catalog_omitted": "route",
+    "catalog_quarantined": "route",
     "catalog_cleaned": "route",
     "sessions": "side",
     "parked_calls": "",

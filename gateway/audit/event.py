@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 from gateway.models import Principal
 
-Kind = Literal["intent", "outcome", "request"]
-"""An executed call has an *intent* and an *outcome*; everything else is one *request*."""
+Kind = Literal["intent", "outcome", "request", "tools_changed"]
+"""An executed call has an *intent* and an *outcome*; every other request is one *request*.
+
+*tools_changed* is no request: a tool is not the pinned one, or is so again.
+"""
 
 
 @dataclass(slots=True)
@@ -19,8 +22,9 @@ class AuditEvent:
     ``arguments`` are as received and are redacted when encoded; ``redact`` are the paths of the route. Neither is
     changed once the event was recorded. ``started`` is in seconds since the epoch; where ``duration_ms`` is None it is
     measured from there. ``answer`` is the JSON-RPC answer with a backend's result, as the client is sent it.
-    ``intended`` is set by the writer: an intent was queued, so the next record is its outcome. ``frame`` is what the
-    encoder made of an intent, for its outcome: the rule at the time, and the fields both have.
+    ``kind`` is what its record is called where it has but one. ``intended`` is set by the writer: an intent was queued,
+    so the next record is its outcome. ``frame`` is what the encoder made of an intent, for its outcome: the rule at the
+    time, and the fields both have.
     """
 
     request_id: str
@@ -46,4 +50,5 @@ class AuditEvent:
     backend_ms: float | None = None
     answer: bytes | None = field(default=None, repr=False)
     intended: bool = False
+    kind: Kind = "request"
     frame: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)

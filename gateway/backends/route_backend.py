@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -49,7 +50,7 @@ class RouteBackend:
         max_response: int = 1 << 30,
     ) -> None:
         settings = route.effective
-        self._identity = (route.backend, settings)
+        self._identity = _identity(route)
         self._name = route.name
         self._meter = meter
         self._clock = clock
@@ -122,7 +123,7 @@ class RouteBackend:
 
     def serves(self, route: Route) -> bool:
         """Whether a reloaded route still wants exactly this backend; scopes and limits are not its matter."""
-        return self._identity == (route.backend, route.effective)
+        return bool(self._identity == _identity(route))
 
     def watch(self, uris: frozenset[str]) -> None:
         """From now on, tell of changes of exactly these resources; holds over reconnections."""
@@ -249,3 +250,8 @@ class RouteBackend:
         while True:
             await asyncio.sleep(_SWEEP)
             self._connector.sweep()
+
+
+def _identity(route: Route) -> tuple[Any, ...]:
+    """What of a route its connections depend on."""
+    return route.backend, route.effective.model_copy(update={"pins": "off"})

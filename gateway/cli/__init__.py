@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import audit, client, config, demo, explain, serve, tokens
+from gateway.cli import audit, client, config, demo, explain, lock, serve, tokens
 
 app = typer.Typer(
     name="mcp-gateway",
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(demo.demo)
 app.command()(config.check)
+app.command()(lock.lock)
 app.command()(client.tools)
 app.command()(client.call)
 app.command()(tokens.token)

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
+from gateway.definitions.lock import Drift, Lock
+from gateway.definitions.lock_file import lock_path, read_lock
 from gateway.errors import ConfigError
 from gateway.routes import Routes, json_schema, load, markdown
 from gateway.settings import Settings
@@ -25,17 +27,22 @@ def check(
     path = file or Path(os.environ.get("GATEWAY_CONFIG", "config/routes.yaml"))
     try:
         routes = load(path, os.environ)
+        pinned = [route.name for route in routes.routes if route.effective.pins != "off"]
+        lock = read_lock(lock_path(path)) if pinned else None
     except ConfigError as error:
         if json_output:
             as_json({"ok": False, "problems": [_problem(item) for item in error.problems]})
             raise typer.Exit(UNUSABLE) from None
         fail(str(error), UNUSABLE)
-    findings = asyncio.run(_reach(routes)) if online else {}
+    findings = asyncio.run(_reach(routes, lock)) if online else {}
     ok = all(finding.get("ok", True) for finding in findings.values())
     if json_output:
         as_json({"ok": ok, "routes": [route.name for route in routes.routes], "online": findings})
     else:
         _say(path, routes, findings)
+        if lock is not None and lock.missing:
+            said = f"{lock_path(path)} is missing: no tool of {', '.join(pinned)} is approved; run mcp-gateway lock"
+            out.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if ok else NO)
 
 
@@ -50,6 +57,10 @@ def _problem(problem: Any) -> dict[str, Any]:
     return {name: getattr(problem, name) for name in ("file", "line", "path", "message", "hint")}
 
 
+def _pinned(drift: Drift) -> str:
+    return f"{drift.tool}: {'quarantined' if drift.withheld else 'not as pinned'}, {drift}"
+
+
 def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> None:
     auth = "no auth: loopback only" if routes.auth is None else f"{len(routes.auth.issuers)} issuer(s)"
     out.print(f"{path}: good. {len(routes.routes)} route(s), {len(routes.toolsets)} toolset(s), {auth}.")
@@ -60,19 +71,20 @@ def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> Non
             out.print(f"    {note}", style="yellow", markup=False, highlight=False)
 
 
-async def _reach(routes: Routes) -> dict[str, dict[str, Any]]:
+async def _reach(routes: Routes, lock: Lock | None) -> dict[str, dict[str, Any]]:
     """Try every backend and issuer once."""
     from gateway import catalog
     from gateway.cli.reaching import listings_of
     from gateway.stores.jwks import JwksStore
 
     listings = await listings_of(routes)
-    built = catalog.build(routes, listings)
+    built = catalog.build(routes, listings, lock)
     findings: dict[str, dict[str, Any]] = {}
     for route in routes.routes:
         listing = listings.get(route.name)
         notes = [f"{item.name}: left out, {item.reason}" for item in built.omitted if item.route == route.name]
         notes += [f"{item.name}: {item.reason}" for item in built.cleaned if item.route == route.name]
+        notes += [_pinned(item) for item in built.drifts if item.route == route.name]
         notes += [
             f"{tool.backend_name}: exposed as {tool.name}, shortened to 64 characters"
             for tool in built.entries()

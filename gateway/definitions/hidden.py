@@ -7,6 +7,7 @@ characters, invisible fillers and operators, and joiners and variation selectors
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -54,6 +55,11 @@ def cleaned(text: str) -> str:
     ):
         text = pattern.sub(replacement, text)
     return text
+
+
+def escaped(text: str) -> str:
+    """JSON text with every hidden character inside its strings as an escape, for a person to see."""
+    return _SUSPECT.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def is_clean(encoded: bytes) -> bool:

@@ -16,16 +16,23 @@ async def authorize(call: Call) -> None:
     """Refuse what ``permits`` does not.
 
     Raises:
-        InsufficientScope: the token lacks scopes; names all that the call needs (MCP authorization, scope challenge).
-        UnknownTool: no rule names the tool, or it is hidden.
+        InsufficientScope, UnknownTool: see ``refusal``.
     """
-    if permits(call.principal, call.entry):
-        return
-    policy = call.entry.policy
+    if not permits(call.principal, call.entry):
+        raise refusal(call.principal, call.entry)
+
+
+def refusal(principal: Principal, tool: Entry) -> InsufficientScope | UnknownTool:
+    """What is said where ``permits`` is false.
+
+    ``InsufficientScope``: the token lacks scopes; names all that the call needs (MCP authorization, scope challenge).
+    ``UnknownTool``: no rule names the tool, or it is hidden.
+    """
+    policy = tool.policy
     if policy.scopes is None or policy.hidden:
-        raise UnknownTool(f"Unknown tool: {call.entry.name}", rule=policy.rule)
-    missing = policy.scopes - call.principal.scopes
-    raise InsufficientScope(
+        return UnknownTool(f"Unknown tool: {tool.name}", rule=policy.rule)
+    missing = policy.scopes - principal.scopes
+    return InsufficientScope(
         f"This call needs the scopes {_listed(policy.scopes)}; the token lacks {_listed(missing)}.",
         needed=policy.scopes,
         missing=missing,

@@ -27,7 +27,6 @@ from gateway.routes.fields import (
 )
 from gateway.routes.limits import Costs, LimitRule, charged, limits_of
 
-_PINS = not_yet("pins stay off; review tools with `mcp-gateway tools`", ("warn", "block"))
 _Redaction = Annotated[str, Field(pattern=r"^arguments(\.[^.\[\]\s]+|\[(\*|\d+)\])*$")]
 _Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,48}$")]
 
@@ -40,7 +39,11 @@ class Defaults(Model):
     max_concurrency: Count = Field(default=64, description="Calls at the backend at once, for each replica.")
     max_response: Size = Field(default=16 << 20, description="The largest answer that is accepted.")
     list_timeout: Duration = Field(default=3.0, description="Time for the backend's lists to be fetched.")
-    pins: Annotated[Literal["off"], _PINS] = Field(default="off", description="Pinned tool definitions: `off`.")
+    pins: Literal["off", "warn", "block"] = Field(
+        default="off",
+        description="A tool that is new, or whose definition is not the one in `tools.lock`: `block` quarantines it, "
+        "`warn` only tells.",
+    )
     refresh: Duration = Field(default=60.0, description="How often lists are fetched; notifications refresh at once.")
 
 
@@ -101,7 +104,7 @@ class Route(Model):
     max_concurrency: Count | None = Field(default=None, description="In place of `defaults.max_concurrency`.")
     max_response: Size | None = Field(default=None, description="In place of `defaults.max_response`.")
     list_timeout: Duration | None = Field(default=None, description="In place of `defaults.list_timeout`.")
-    pins: Annotated[Literal["off"], _PINS] | None = Field(default=None, description="In place of `defaults.pins`.")
+    pins: Literal["off", "warn", "block"] | None = Field(default=None, description="In place of `defaults.pins`.")
     refresh: Duration | None = Field(default=None, description="In place of `defaults.refresh`.")
 
     _defaults: Defaults = PrivateAttr(default=Defaults())

@@ -323,7 +323,7 @@ class AuditWriter:
         if not self._lanes:
             self._on_result(self._sinks[0].name, "dropped", 1)
             return
-        self._records.append(self._encoder.encode(event, "outcome" if event.intended else "request", time.time()))
+        self._records.append(self._encoder.encode(event, "outcome" if event.intended else event.kind, time.time()))
         if self._lingering is None:
             self._lingering = self._loop.call_later(LINGER, self._linger)
 

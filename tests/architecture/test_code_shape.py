@@ -23,6 +23,7 @@ HELD_BY = {
         *("cli/serve", "models", "ports", "rulebook"),
     ),
     "tests/e2e/test_audit.py": ("cli/audit",),
+    "tests/e2e/test_pins.py": ("cli/lock",),
     "tests/e2e/test_demo.py": ("cli/client", "cli/demo", "cli/output", "cli/tokens", "devtokens"),
     "tests/e2e/test_cli_explain.py": ("cli/reaching",),
     "tests/e2e/test_lifecycle.py": ("__main__", "http/runner", "workers"),

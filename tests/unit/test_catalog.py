@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import catalog
+from gateway.definitions.lock import NO_LOCK, Lock, pin
 from gateway.errors import InsufficientScope, UnknownTool
 from gateway.models import Entry, Kind, Listing, Principal
 from gateway.policy.authorize import authorize
@@ -401,3 +402,64 @@ def test_what_is_read_is_idempotent() -> None:
     assert prompt is not None
     assert resource is not None
     assert (prompt.idempotent, resource.idempotent) == (True, True)
+
+
+# Pins
+
+
+PINNED = """
+routes:
+  - {name: one, backend: {url: "http://x.example/mcp"}, scopes: [], pins: block}
+  - {name: two, backend: {url: "http://y.example/mcp"}, scopes: [], pins: warn}
+toolsets:
+  some: {routes: [one], tools: ["one__a*"]}
+  bare: {routes: [one], names: plain, tools: ["one__a*"]}
+"""
+
+
+def pinned(*tools: Any, lock: Lock | None) -> catalog.Catalog:
+    listings = {name: listing(name, *tools) for name in ("one", "two")}
+    return catalog.build(routes(AUTH + PINNED), listings, lock)
+
+
+def approved(*tools: Any) -> Lock:
+    return Lock({name: {one["name"]: pin(one) for one in tools} for name in ("one", "two")})
+
+
+def test_a_tool_that_is_not_as_pinned_is_withheld_everywhere_where_the_route_blocks() -> None:
+    made = pinned(tool("a1", title="x"), tool("b"), tool("a2"), lock=approved(tool("a1"), tool("b"), tool("a2")))
+    assert names(made) == ["one__b", "one__a2", "two__a1", "two__b", "two__a2"]
+    assert names(made, toolset="some") == ["one__a2"]
+    assert names(made, toolset="bare") == ["a2"]
+    for toolset, name in ((None, "one__a1"), ("some", "one__a1"), ("bare", "a1")):
+        assert made.find(toolset, name) is None
+        withheld = made.quarantined(toolset, name)
+        assert withheld is not None
+        assert withheld.backend_name == "a1"
+    assert [(it.route, it.tool, it.withheld) for it in made.drifts] == [("one", "a1", True), ("two", "a1", False)]
+
+
+def test_a_second_definition_of_a_quarantined_name_does_not_take_its_place() -> None:
+    made = pinned(tool("a1", title="x"), tool("a1"), lock=approved(tool("a1")))
+    assert made.find(None, "one__a1") is None
+    assert made.quarantined(None, "one__a1") is not None
+    assert [it.reason for it in made.omitted] == ["a second tool of this name"] * 2
+
+
+def test_without_a_lock_file_every_tool_is_new() -> None:
+    made = pinned(tool("a1"), tool("b"), lock=NO_LOCK)
+    assert names(made) == ["two__a1", "two__b"]
+    assert {it.change for it in made.drifts} == {"new"}
+
+
+def test_a_change_of_hidden_characters_alone_is_a_change() -> None:
+    made = pinned(tool("a1", description="x\u200by"), lock=approved(tool("a1", description="xy")))
+    assert made.find(None, "one__a1") is None
+
+
+def test_a_toolset_does_not_know_what_is_quarantined_outside_of_it() -> None:
+    made = pinned(tool("b"), lock=NO_LOCK)
+    assert made.quarantined(None, "one__b") is not None
+    assert made.quarantined("some", "one__b") is None
+    assert made.quarantined("bare", "b") is None
+    assert made.quarantined(None, "two__b") is None

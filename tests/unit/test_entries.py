@@ -24,9 +24,9 @@ def made(of: Listing, *, more: str = "") -> tuple[Entries, Findings]:
 
 def test_hidden_characters_are_removed_from_what_is_listed_and_this_is_told() -> None:
     entries, findings = made(listing("one", tool("a", description=f"Saf{ZERO}e."), tool("b", description="Größe")))
-    assert json.loads(entries["tool"]["one__a"].rendered)["description"] == "Safe."
-    assert ZERO not in entries["tool"]["one__a"].definition["description"]
-    assert json.loads(entries["tool"]["one__b"].rendered)["description"] == "Größe"
+    assert json.loads(entries.shown["tool"]["one__a"].rendered)["description"] == "Safe."
+    assert ZERO not in entries.shown["tool"]["one__a"].definition["description"]
+    assert json.loads(entries.shown["tool"]["one__b"].rendered)["description"] == "Größe"
     (cleaned,) = findings.cleaned
     assert (cleaned.route, cleaned.kind, cleaned.name) == ("one", "tool", "a")
     assert "description" in cleaned.reason
@@ -35,14 +35,14 @@ def test_hidden_characters_are_removed_from_what_is_listed_and_this_is_told() ->
 
 def test_a_lone_surrogate_is_removed_like_anything_hidden() -> None:
     entries, findings = made(listing("one", tool("a", description="x\ud800y")))
-    assert json.loads(entries["tool"]["one__a"].rendered)["description"] == "xy"
+    assert json.loads(entries.shown["tool"]["one__a"].rendered)["description"] == "xy"
     assert len(findings.cleaned) == 1
 
 
 def test_the_schema_that_judges_arguments_is_the_one_that_is_shown() -> None:
     schema = {"type": "object", "properties": {"a": {"description": f"x{ZERO}"}}}
     entries, _findings = made(listing("one", tool("a", schema)))
-    entry = entries["tool"]["one__a"]
+    entry = entries.shown["tool"]["one__a"]
     assert json.loads(entry.input_schema) == json.loads(entry.rendered)["inputSchema"]
     assert ZERO.encode() not in entry.input_schema
 
@@ -60,7 +60,7 @@ def test_the_schema_that_judges_arguments_is_the_one_that_is_shown() -> None:
 )
 def test_what_cannot_be_cleaned_is_left_out_alone(kind: Any, of: Listing) -> None:
     entries, findings = made(of)
-    assert [name.removeprefix("one__") for name in entries[kind]] == ["good"]
+    assert [name.removeprefix("one__") for name in entries.shown[kind]] == ["good"]
     (omitted,) = findings.omitted
     assert omitted.kind == kind
     assert "U+200B" in omitted.reason
@@ -70,7 +70,7 @@ def test_what_cannot_be_cleaned_is_left_out_alone(kind: Any, of: Listing) -> Non
 def test_what_no_rule_exposes_is_not_looked_at() -> None:
     hidden = "    tools: {a: {hidden: true}}\n"
     entries, findings = made(listing("one", tool("a", description=ZERO), {"name": "a"}), more=hidden)
-    assert entries["tool"] == {}
+    assert entries.shown["tool"] == {}
     assert findings == Findings()
 
 
@@ -83,7 +83,7 @@ def test_a_property_that_is_called_like_the_header_annotation_stays() -> None:
         },
     }
     entries, _findings = made(listing("one", tool("a", schema), over_http=False))
-    assert json.loads(entries["tool"]["one__a"].input_schema)["properties"] == {
+    assert json.loads(entries.shown["tool"]["one__a"].input_schema)["properties"] == {
         "x-mcp-header": {"type": "string", "default": {"x-mcp-header": 1}},
         "a": {"type": "string"},
     }

@@ -206,8 +206,6 @@ BAD = {
 }
 
 LATER = {
-    "pins warn": (GOOD + "defaults: {pins: warn}\n", "defaults.pins"),
-    "pins block": (file(route(", pins: block")), "routes[0].pins"),
     "client_credentials": (
         file(route(backend="url: 'http://a', credentials: {client_credentials: {}}")),
         f"{BACKEND}.credentials.client_credentials",
