@@ -164,9 +164,9 @@ class Gateway:
             found.append("catalogue: the first attempt to list the backends is not finished")
         if not self.audit.healthy:
             found.append("audit: the log cannot be written, so no call is executed")
-        jwks = self._book.jwks
-        if jwks is not None and not jwks.ready:
-            found.append(f"keys: none of these issuers: {', '.join(jwks.without_keys)}")
+        issuers = self._book.issuers
+        if issuers is not None and not issuers.keys.ready:
+            found.append(f"keys: none of these issuers: {', '.join(issuers.keys.without_keys)}")
         if self._redis_is_away() and self._settings.on_redis_failure == "closed":
             found.append("redis: away, and without it no call is allowed (GATEWAY_ON_REDIS_FAILURE=closed)")
         return found

@@ -78,8 +78,8 @@ class Unauthenticated(Refusal):
         self.reason = reason
 
 
-class KeysUnavailable(Refusal):
-    """The issuer's keys were never had, so no token of it can be judged."""
+class IssuerUnavailable(Refusal):
+    """The issuer's keys were never had, or it cannot be asked: its token cannot be judged."""
 
     outcome = "unauthenticated"
     status = 503

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.audit import AuditEvent
-from gateway.models import BackendReply, BackendRequest, Call, Limit, LimitState, Principal
+from gateway.models import BackendReply, BackendRequest, Call, JsonObject, Limit, LimitState, Principal
 
 Check = Callable[[Call], Awaitable[None]]
 """A policy step: returns to allow, raises a ``Refusal`` to deny; there is no third way."""
@@ -118,13 +118,25 @@ class SigningKeys(Protocol):
         """Public keys that may have signed a token with this ``kid`` and algorithm, usable by PyJWT; maybe none.
 
         Raises:
-            KeysUnavailable: the issuer's keys were never had.
+            IssuerUnavailable: the issuer's keys were never had.
         """
         ...
 
     @property
     def generation(self) -> int:
         """Changes whenever any issuer's set of keys changed: what was verified before is verified anew."""
+        ...
+
+
+class Introspect(Protocol):
+    """Asks an issuer about a token (RFC 7662)."""
+
+    async def __call__(self, token: bytes) -> JsonObject | None:
+        """Its claims, or None where it is not active.
+
+        Raises:
+            IssuerUnavailable: the issuer cannot be asked now.
+        """
         ...
 
 

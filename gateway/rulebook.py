@@ -23,10 +23,9 @@ from gateway.http.filters import ListKind
 from gateway.http.subscriptions import Subscriptions
 from gateway.models import Change, Kind, Listing
 from gateway.news import News, Record
-from gateway.policy.authenticate import JwtAuthenticator
 from gateway.ports import Authenticate
 from gateway.routes import Auth, Route, Routes
-from gateway.stores.jwks import JwksStore
+from gateway.stores.issuers import Issuers
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ class Rulebook:
         record: Record,
     ) -> None:
         self.backends: dict[str, RouteBackend] = {}
-        self.jwks: JwksStore | None = None
+        self.issuers: Issuers | None = None
         self._metrics = metrics
         self._hub = hub
         self._spawn = spawn
@@ -75,7 +74,7 @@ class Rulebook:
 
     async def adopt(self, routes: Routes, lock: Lock) -> None:
         """Make these routes the rules: keep what did not change, start what is new, retire what is gone."""
-        authenticate, jwks = await self._authenticator(routes.auth)
+        issuers = await self._issuers_of(routes.auth)
         old = self.backends
         self.backends = {route.name: self._backend(route, old.get(route.name)) for route in routes.routes}
         kept = {id(backend) for backend in self.backends.values()}
@@ -84,14 +83,15 @@ class Rulebook:
                 self._listings.pop(name, None)
                 self._spawn(backend.retire())
         self.lock = lock
+        authenticate = issuers.authenticate if issuers is not None else _nobody
         former, self.rules = self.rules, self._made_of(routes, authenticate)
         self._news.tell(self.rules.catalog)
         self._hub.catalog_changed({_LISTS[kind] for kind in self.rules.catalog.differing(former.catalog)})
         for name, backend in self.backends.items():
             backend.watch(self._hub.wanted(name))
-        if self.jwks is not None and self.jwks is not jwks:
-            await self.jwks.aclose()
-        self.jwks = jwks
+        if self.issuers is not None and self.issuers is not issuers:
+            await self.issuers.aclose()
+        self.issuers = issuers
 
     async def first_attempts(self) -> None:
         """Wait until every backend was tried once, reached or not."""
@@ -135,17 +135,17 @@ class Rulebook:
     async def aclose(self) -> None:
         """End every backend and the fetching of keys."""
         await asyncio.gather(*(backend.aclose() for backend in self.backends.values()))
-        if self.jwks is not None:
-            await self.jwks.aclose()
+        if self.issuers is not None:
+            await self.issuers.aclose()
 
-    async def _authenticator(self, auth: Auth | None) -> tuple[Authenticate, JwksStore | None]:
+    async def _issuers_of(self, auth: Auth | None) -> Issuers | None:
         if auth is None:
-            return _nobody, None
-        if self.jwks is not None and self.rules.routes.auth == auth:
-            return self.rules.authenticate, self.jwks
-        jwks = JwksStore(auth)
-        await jwks.start()
-        return JwtAuthenticator(auth, jwks), jwks
+            return None
+        if self.issuers is not None and self.rules.routes.auth == auth:
+            return self.issuers
+        issuers = Issuers(auth)
+        await issuers.start()
+        return issuers
 
     def _backend(self, route: Route, current: RouteBackend | None) -> RouteBackend:
         if current is not None and current.serves(route):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +34,7 @@ Reason = Literal[
     "expired",
     "not_yet_valid",
     "wrong_audience",
+    "inactive",
 ]
 """Why a token is not accepted, for the audit."""
 
@@ -45,6 +47,7 @@ MAX_TOKEN = 16 * 1024
 _END_OF_TIME = 253_402_300_799
 """The last second of the year 9999. Later is a mistake (milliseconds, usually) or an attempt at an overflow."""
 
+_TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 _TYPES = frozenset({None, "jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
 MESSAGES: Mapping[Reason, str] = {
@@ -62,6 +65,7 @@ MESSAGES: Mapping[Reason, str] = {
     "invalid_claim": "The token has a claim of the wrong type or value",
     "expired": "The token has expired; get a new one.",
     "not_yet_valid": "The token is not valid yet; check the clocks.",
+    "inactive": "The token is not active: it has expired or was revoked; get a new one.",
     "wrong_audience": "The token is for another audience; ask for one for this gateway's resource.",
 }
 
@@ -92,6 +96,17 @@ def bearer(header: bytes) -> bytes:
     if len(token) > MAX_TOKEN:
         raise refusal("too_large")
     return token
+
+
+def is_opaque(token: bytes) -> bool:
+    """Whether only its issuer can read it: not three parts of which the first begins as a JSON object does.
+
+    Raises:
+        Unauthenticated: it is no token at all (RFC 6750 section 2.1).
+    """
+    if _TOKEN.fullmatch(token) is None:
+        raise refusal("malformed")
+    return not (token.startswith(b"eyJ") and token.count(b".") == 2)
 
 
 def take_apart(token: bytes) -> Token:

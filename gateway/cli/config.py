@@ -14,7 +14,7 @@ from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
 from gateway.definitions.lock import Drift, Lock
 from gateway.definitions.lock_file import lock_path, read_lock
 from gateway.errors import ConfigError
-from gateway.routes import Routes, json_schema, load, markdown
+from gateway.routes import Auth, Routes, json_schema, load, markdown
 from gateway.settings import Settings
 
 
@@ -75,7 +75,6 @@ async def _reach(routes: Routes, lock: Lock | None) -> dict[str, dict[str, Any]]
     """Try every backend and issuer once."""
     from gateway import catalog
     from gateway.cli.reaching import listings_of
-    from gateway.stores.jwks import JwksStore
 
     listings = await listings_of(routes)
     built = catalog.build(routes, listings, lock)
@@ -93,10 +92,27 @@ async def _reach(routes: Routes, lock: Lock | None) -> dict[str, dict[str, Any]]
         detail = f"{len(listing.tools)} tool(s)" if listing else "see the log of the gateway for the reason"
         findings[route.name] = {"ok": listing is not None, "detail": detail, "notes": notes}
     if routes.auth is not None:
-        keys = JwksStore(routes.auth)
-        await keys.start()
-        for issuer in routes.auth.issuers:
-            good = issuer.issuer not in keys.without_keys
-            findings[issuer.issuer] = {"ok": good, "detail": "keys at hand" if good else "no usable keys"}
-        await keys.aclose()
+        findings |= await _issuers(routes.auth)
+    return findings
+
+
+async def _issuers(auth: Auth) -> dict[str, dict[str, Any]]:
+    """Whether each issuer's keys are to be had, and whether the one that is asked about tokens answers."""
+    from gateway.errors import IssuerUnavailable
+    from gateway.stores.issuers import Issuers
+
+    issuers = Issuers(auth)
+    await issuers.start()
+    findings: dict[str, dict[str, Any]] = {}
+    for issuer in auth.issuers:
+        good = issuer.issuer not in issuers.keys.without_keys
+        findings[issuer.issuer] = {"ok": good, "detail": "keys at hand" if good else "no usable keys"}
+        if issuer.introspection is not None and issuers.introspector is not None:
+            try:
+                await issuers.introspector(b"mcp-gateway-check")
+                told = {"ok": good, "detail": "introspection answers"}
+            except IssuerUnavailable:
+                told = {"ok": False, "detail": "introspection does not answer; the log says why"}
+            findings[issuer.issuer] = told
+    await issuers.aclose()
     return findings

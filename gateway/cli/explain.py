@@ -137,18 +137,18 @@ async def _explained(asked: _Asked) -> dict[str, Any]:
 
 
 async def _authenticated(asked: _Asked, auth: Auth, claims: JsonObject) -> Principal:
-    from gateway.policy.authenticate import JwtAuthenticator
-    from gateway.stores.jwks import JwksStore
+    from gateway.stores.issuers import Issuers
 
-    keys = JwksStore(auth)
-    authenticate = JwtAuthenticator(auth, keys)
+    issuers = Issuers(auth)
     if asked.claims is not None or asked.offline:
-        return authenticate.of_claims(claims)
-    await keys.start()
+        if not claims:
+            fail("the token is no JWT: only its issuer can say what it is; leave out --offline", UNUSABLE)
+        return issuers.authenticate.of_claims(claims)
+    await issuers.start()
     try:
-        return await authenticate([b"Bearer " + (asked.token or "").encode()])
+        return await issuers.authenticate([b"Bearer " + (asked.token or "").encode()])
     finally:
-        await keys.aclose()
+        await issuers.aclose()
 
 
 def _who(principal: Principal, auth: Auth | None) -> dict[str, Any]:

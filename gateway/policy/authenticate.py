@@ -5,7 +5,8 @@ Rules of this file (RFC 8725, RFC 9068):
 - Nothing is fetched and no key is chosen because a token says so: ``iss`` selects among the configured issuers,
   ``kid`` among the keys of that issuer; ``jku``, ``x5u``, ``jwk`` and ``x5c`` are never read.
 - The library checks the signature and nothing else. Every claim is checked here, with its type.
-- A verified token is remembered no longer than it is valid, than ``_REMEMBERED`` and than the keys stay the same.
+- A verified token is remembered no longer than it is valid, than ``_REMEMBERED`` and than the keys stay the same; one
+  that its issuer was asked about, no longer than ``introspection.ttl``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from gateway.errors import Unauthenticated
 from gateway.models import JsonObject, Principal
 
 if TYPE_CHECKING:
-    from gateway.ports import SigningKeys
+    from gateway.ports import Introspect, SigningKeys
     from gateway.routes import Auth, Issuer
 
 _REMEMBERED = 300.0
@@ -64,16 +65,24 @@ class _Recent(Generic[V]):
         self._entries.clear()
 
 
-class JwtAuthenticator:
-    """Implements ``ports.Authenticate`` for signed JWT access tokens.
+class TokenAuthenticator:
+    """Implements ``ports.Authenticate`` for signed JWTs, and for opaque tokens where an issuer has ``introspect``.
 
     ``clock`` gives seconds since the epoch. One instance belongs to one configuration and one event loop.
     """
 
-    def __init__(self, auth: Auth, keys: SigningKeys, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        auth: Auth,
+        keys: SigningKeys,
+        clock: Callable[[], float] = time.time,
+        *,
+        introspect: Introspect | None = None,
+    ) -> None:
         self._auth = auth
         self._issuers: dict[str, Issuer] = {issuer.issuer: issuer for issuer in auth.issuers}
         self._keys = keys
+        self._introspect = introspect
         self._clock = clock
         self._generation = keys.generation
         self._verified: _Recent[Principal] = _Recent(_MAX_VERIFIED)
@@ -84,7 +93,7 @@ class JwtAuthenticator:
 
         Raises:
             Unauthenticated: no token, more than one, or one that is not accepted.
-            KeysUnavailable: the issuer's keys were never had.
+            IssuerUnavailable: the issuer's keys were never had.
         """
         if len(headers) != 1:
             raise tokens.refusal("several_tokens") if headers else tokens.refusal("missing_token", presented=False)
@@ -102,16 +111,24 @@ class JwtAuthenticator:
             message, reason = refused
             raise Unauthenticated(message, token_presented=True, reason=reason)
         try:
-            principal = await self._verify(tokens.bearer(header))
+            principal, seconds = await self._verify(tokens.bearer(header))
         except Unauthenticated as refusal:
             if refusal.token_presented and refusal.reason not in _MAY_CHANGE:
                 self._refused.put(digest, (refusal.message, refusal.reason), now + _REFUSAL_REMEMBERED)
             raise
-        self._verified.put(digest, principal, min(principal.expires_at, now + _REMEMBERED))
+        self._verified.put(digest, principal, min(principal.expires_at, now + seconds))
         return principal
 
-    async def _verify(self, text: bytes) -> Principal:
+    async def _verify(self, text: bytes) -> tuple[Principal, float]:
+        """Whose token it is, and for how many seconds that may be remembered."""
+        if self._introspect is not None:
+            issuer = self._asked_about(text)
+            if issuer is not None:
+                return await self._ask(issuer, text, self._introspect)
         token = tokens.take_apart(text)
+        return await self._signed(token), _REMEMBERED
+
+    async def _signed(self, token: tokens.Token) -> Principal:
         algorithm = tokens.algorithm_of(token.header)
         issuer = self._issuer(token.claims)
         if algorithm not in issuer.algorithms:
@@ -122,6 +139,25 @@ class JwtAuthenticator:
         if not any(_signed_by(key, token, algorithm) for key in keys[:_MAX_KEYS_TRIED]):
             raise tokens.refusal("bad_signature")
         return self._principal(issuer, token.claims)
+
+    def _asked_about(self, text: bytes) -> Issuer | None:
+        """The issuer that has to be asked about this token; None where keys decide."""
+        issuer = self._auth.introspecting
+        if tokens.is_opaque(text):
+            return issuer
+        named = self._issuer(tokens.take_apart(text).claims)
+        return None if named.has_keys else named
+
+    async def _ask(self, issuer: Issuer, text: bytes, introspect: Introspect) -> tuple[Principal, float]:
+        """RFC 7662 section 2.2: everything but ``active`` may lack; what names an issuer has to name this one."""
+        now = self._clock()
+        claims = await introspect(text)
+        if claims is None:
+            raise tokens.refusal("inactive")
+        if claims.get("iss", issuer.issuer) != issuer.issuer:
+            raise tokens.refusal("unknown_issuer")
+        seconds = issuer.introspection.ttl if issuer.introspection else 0.0
+        return self._principal(issuer, {"exp": now + seconds, **claims}), seconds
 
     def of_claims(self, claims: JsonObject) -> Principal:
         """The principal of claims that somebody else has verified, or that are to be explained.

@@ -1,7 +1,7 @@
 """Policy: ``routes.yaml``, which can be reloaded while the gateway runs."""
 
 from gateway.errors import ConfigError, Problem
-from gateway.routes.auth import Auth, Issuer, JwksPolicy
+from gateway.routes.auth import Auth, Introspection, Issuer, JwksPolicy
 from gateway.routes.backend import Backend, Credentials
 from gateway.routes.limits import LimitRule
 from gateway.routes.loader import load, parse
@@ -14,6 +14,7 @@ __all__ = [
     "ConfigError",
     "Credentials",
     "Defaults",
+    "Introspection",
     "Issuer",
     "JwksPolicy",
     "LimitRule",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from gateway.routes.fields import Duration, HttpUrl, Leeway, Model, Scope, Scopes, SecureUrl, Text, listed, unique
-from gateway.routes.references import Expandable
+from gateway.routes.references import Expandable, Secret
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -28,6 +28,18 @@ def _file(value: str, info: ValidationInfo) -> str:
     if info.context is not None and not Path(value).is_file():
         raise ValueError(f"there is no file {value}", "mount the key set where the gateway runs")
     return value
+
+
+class Introspection(Model):
+    """Where tokens that only their issuer can read are asked about (RFC 7662)."""
+
+    url: SecureUrl = Field(description="The introspection endpoint.")
+    client_id: Annotated[Text, Expandable] = Field(description="The gateway's own client at the issuer.")
+    client_secret: Secret = Field(description="Its secret, as a reference; shown with HTTP Basic.")
+    ttl: Duration = Field(
+        default=30.0,
+        description="How long an answer holds, and so the longest time that a revoked token is still accepted.",
+    )
 
 
 class Issuer(Model):
@@ -62,6 +74,16 @@ class Issuer(Model):
         description="Claims that name the OAuth client; the first that is there counts.",
     )
     subject_claim: Text = Field(default="sub", description="Claim that says whom the token speaks for.")
+    introspection: Introspection | None = Field(
+        default=None,
+        description="For opaque tokens: ask the issuer. Its JWTs are asked about too, unless `jwks_uri` or `jwks_file` "
+        "is set. For one issuer at most.",
+    )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether its JWTs are verified by keys; otherwise the issuer is asked about each."""
+        return self.introspection is None or self.jwks_uri is not None or self.jwks_file is not None
 
     @model_validator(mode="after")
     def _one_source(self) -> Issuer:
@@ -85,7 +107,7 @@ class JwksPolicy(Model):
 
 
 class Auth(Model):
-    """Authentication by OAuth access tokens (JWT)."""
+    """Authentication by OAuth access tokens: JWTs, and opaque ones of an issuer with `introspection`."""
 
     resource: HttpUrl = Field(
         description="Our own identifier: the default audience, and `resource` of the metadata (RFC 9728)."
@@ -101,8 +123,18 @@ class Auth(Model):
     @classmethod
     def _complete(cls, issuers: tuple[Issuer, ...], info: ValidationInfo) -> tuple[Issuer, ...]:
         unique(tuple(one.issuer for one in issuers))
+        if len(asked := [one.issuer for one in issuers if one.introspection]) > 1:
+            raise ValueError(
+                f"{' and '.join(asked)} both have introspection: an opaque token does not say whose it is",
+                "keep it for one; verify the tokens of the other by its keys",
+            )
         resource = info.data.get("resource", "")
         return tuple(one if one.audience else one.model_copy(update={"audience": (resource,)}) for one in issuers)
+
+    @property
+    def introspecting(self) -> Issuer | None:
+        """The issuer that is asked about opaque tokens."""
+        return next((one for one in self.issuers if one.introspection), None)
 
     def expand(self, scopes: frozenset[str]) -> frozenset[str]:
         """These scopes and all that they imply, directly or through others."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
-from gateway.routes.auth import Auth, Issuer, JwksPolicy
+from gateway.routes.auth import Auth, Introspection, Issuer, JwksPolicy
 from gateway.routes.backend import Backend, Credentials
 from gateway.routes.fields import Word
 from gateway.routes.limits import LimitRule
@@ -21,6 +21,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The file", Routes),
     ("auth", Auth),
     ("auth.issuers[]", Issuer),
+    ("auth.issuers[].introspection", Introspection),
     ("auth.jwks", JwksPolicy),
     ("limits[]", LimitRule),
     ("defaults", Defaults),
@@ -58,9 +59,10 @@ YAML 1.2: `true` and `false` are the only booleans. A key twice, a key without a
 
 - **Durations** are a whole number and a unit: `250ms`, `30s`, `10m`, `6h`, `1d`. **Sizes** are bytes or `16MiB`.
 - **Secrets** are references: `${NAME}` is an environment variable, whole or within a text; `file:/run/secrets/name` is
-  a file, without the line break at its end. They are accepted in `credentials:` and `env:`, where a secret in clear is
-  refused; `${NAME}` also in `backend.url` and in the URLs and audiences of `auth:`. Nothing else is expanded, and
-  nothing that comes from outside the file. What is missing is an error at load. `GATEWAY_*` cannot be referred to.
+  a file, without the line break at its end. They are accepted in `credentials:`, `env:` and `client_secret:`, where a
+  secret in clear is refused; `${NAME}` also in `backend.url` and in the URLs and audiences of `auth:`. Nothing else is
+  expanded, and nothing that comes from outside the file. What is missing is an error at load. `GATEWAY_*` cannot be
+  referred to.
 - **Scopes**: a rule of a tool replaces its route's scopes. `[]` means that no scope is needed. Where neither says
   anything, the tool is neither listed nor callable.
 - **Limits** add up: the file's, the route's and the tool's all hold.

@@ -36,7 +36,7 @@ from gateway.egress.documents import (
     metadata_urls,
     reach_of,
 )
-from gateway.errors import KeysUnavailable
+from gateway.errors import IssuerUnavailable
 
 if TYPE_CHECKING:
     from gateway.routes import Auth, Issuer
@@ -96,7 +96,9 @@ class JwksStore:
         self._closed = False
         self._background: list[asyncio.Task[None]] = []
         self._sources = {
-            each.issuer: _Source(each, auth, self._document, self._generation, clock) for each in auth.issuers
+            each.issuer: _Source(each, auth, self._document, self._generation, clock)
+            for each in auth.issuers
+            if each.has_keys
         }
 
     @property
@@ -118,7 +120,7 @@ class JwksStore:
         """The public keys that may have signed such a token, as ``cryptography`` objects.
 
         Raises:
-            KeysUnavailable: the issuer's keys were never had, or are older than ``stale``.
+            IssuerUnavailable: the issuer's keys were never had, or are older than ``stale``.
         """
         source = self._sources.get(issuer)
         if source is None:
@@ -127,7 +129,7 @@ class JwksStore:
         if not found and not self._closed and source.may_attempt():
             await source.refresh()
         if not source.usable():
-            raise KeysUnavailable(
+            raise IssuerUnavailable(
                 "The keys of the token's issuer are not available now, so the token cannot be judged; try again.",
                 retry_after=source.seconds_to_attempt(),
             )

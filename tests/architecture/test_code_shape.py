@@ -26,6 +26,7 @@ HELD_BY = {
     "tests/e2e/test_pins.py": ("cli/lock",),
     "tests/e2e/test_demo.py": ("cli/client", "cli/demo", "cli/output", "cli/tokens", "devtokens"),
     "tests/e2e/test_cli_explain.py": ("cli/reaching",),
+    "tests/e2e/test_introspection.py": ("stores/issuers",),
     "tests/e2e/test_lifecycle.py": ("__main__", "http/runner", "workers"),
     "tests/e2e/test_replicas.py": ("replicas",),
     "tests/e2e/test_legacy_clients.py": ("watching",),

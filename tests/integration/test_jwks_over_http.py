@@ -14,8 +14,8 @@ import pytest
 
 from gateway.devtokens import DevIssuer
 from gateway.egress.documents import MAX_DOCUMENT
-from gateway.errors import KeysUnavailable, Unauthenticated
-from gateway.policy.authenticate import JwtAuthenticator
+from gateway.errors import IssuerUnavailable, Unauthenticated
+from gateway.policy.authenticate import TokenAuthenticator
 from gateway.routes import Auth
 from gateway.stores import jwks
 from gateway.stores.jwks import JwksStore
@@ -111,7 +111,7 @@ async def test_a_token_of_a_discovered_issuer_is_accepted_and_a_rotated_key_foun
         idp.answers = {oidc: document({"issuer": idp.url, "jwks_uri": idp.url + "/k"}), "/k": document(old.jwks())}
         auth, clock = rules(idp), Clock()
         async with store_of(auth, clock) as store:
-            authenticate = JwtAuthenticator(auth, store)
+            authenticate = TokenAuthenticator(auth, store)
             header = f"Bearer {old.mint('ada', ['a'], AUDIENCE)}".encode()
             assert (await authenticate([header])).subject == "ada"
             assert idp.asked == ["/.well-known/oauth-authorization-server", oidc, "/k"]
@@ -169,7 +169,7 @@ async def test_silence_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> 
     async with running() as idp:
         idp.answers["/k"] = None
         async with asyncio.timeout(5), store_of(rules(idp, jwks_uri=idp.url + "/k")) as store:
-            with pytest.raises(KeysUnavailable):
+            with pytest.raises(IssuerUnavailable):
                 await store.find(idp.url, None, "EdDSA")
 
 

@@ -18,7 +18,7 @@ from gateway.errors import (
     InsufficientScope,
     InvalidArguments,
     InvalidRequest,
-    KeysUnavailable,
+    IssuerUnavailable,
     Overloaded,
     Problem,
     Quarantined,
@@ -55,7 +55,7 @@ def kinds(of: type[Refusal] = Refusal) -> set[type[Refusal]]:
     ("kind", "outcome", "status", "code", "as_tool_result"),
     [
         (Unauthenticated, "unauthenticated", 401, 401, False),
-        (KeysUnavailable, "unauthenticated", 503, 503, False),
+        (IssuerUnavailable, "unauthenticated", 503, 503, False),
         (InsufficientScope, "insufficient_scope", 403, 403, False),
         (Forbidden, "invalid_request", 403, 403, False),
         (InvalidRequest, "invalid_request", 400, -32600, False),

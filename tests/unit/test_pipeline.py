@@ -19,7 +19,7 @@ from gateway.errors import (
     BackendUnavailable,
     Forbidden,
     InvalidRequest,
-    KeysUnavailable,
+    IssuerUnavailable,
     Overloaded,
     Quarantined,
     RateLimited,
@@ -422,7 +422,7 @@ async def test_keys_that_were_never_had_are_a_503() -> None:
     core = Core()
 
     async def away(_: Any) -> Any:
-        raise KeysUnavailable("The keys are not available.", retry_after=7.0)
+        raise IssuerUnavailable("The keys are not available.", retry_after=7.0)
 
     core.present = replace(core.present, authenticate=away)
     answer = await core.modern("tools/list")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from gateway import tokens
 from gateway.devtokens import DevIssuer
-from gateway.errors import KeysUnavailable, Unauthenticated
+from gateway.errors import IssuerUnavailable, Unauthenticated
 from gateway.policy import authenticate
-from gateway.policy.authenticate import JwtAuthenticator
+from gateway.policy.authenticate import TokenAuthenticator
 from gateway.routes import Auth
 from gateway.tokens import ALGORITHMS, MAX_TOKEN
 
@@ -65,7 +65,7 @@ class Keys:
     async def find(self, issuer: str, kid: str | None, algorithm: str) -> Sequence[Any]:
         self.asked.append((issuer, kid, algorithm))
         if self.missing:
-            raise KeysUnavailable("away")
+            raise IssuerUnavailable("away")
         return [key for name, its_kid, key in self.entries if name == issuer and kid in (None, its_kid)]
 
 
@@ -122,7 +122,7 @@ def loose_bits(part: str) -> str:
 
 def attempt(header: bytes | str | Sequence[bytes], **kwargs: Any) -> Any:
     values = header if isinstance(header, list | tuple) else [header.encode() if isinstance(header, str) else header]
-    authenticator = JwtAuthenticator(
+    authenticator = TokenAuthenticator(
         kwargs.pop("auth", auth()), kwargs.pop("keys", Keys()), kwargs.pop("clock", Clock())
     )
     return authenticator(values)
@@ -436,7 +436,7 @@ async def test_a_token_without_scopes_has_none() -> None:
 
 
 async def test_keys_that_were_never_had_are_not_the_callers_fault() -> None:
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(IssuerUnavailable):
         await attempt(bearer(GOOD), keys=Keys(missing=True))
 
 
@@ -478,14 +478,14 @@ async def test_a_development_issuer_keeps_its_key_in_a_private_file(tmp_path: Pa
 class TestRemembering:
     async def test_a_known_token_is_not_verified_again(self) -> None:
         keys = Keys()
-        authenticator = JwtAuthenticator(auth(), keys, Clock())
+        authenticator = TokenAuthenticator(auth(), keys, Clock())
         first = await authenticator([bearer(GOOD)])
         assert await authenticator([bearer(GOOD)]) is first
         assert len(keys.asked) == 1
 
     async def test_it_is_refused_at_the_same_second_as_when_it_were_verified_anew(self) -> None:
         clock = Clock()
-        authenticator = JwtAuthenticator(auth(), Keys(), clock)
+        authenticator = TokenAuthenticator(auth(), Keys(), clock)
         header = bearer(token(exp=NOW + 60))
         await authenticator([header])
         clock.now = NOW + 89.9
@@ -497,7 +497,7 @@ class TestRemembering:
 
     async def test_it_is_verified_anew_after_five_minutes(self) -> None:
         clock, keys = Clock(), Keys()
-        authenticator = JwtAuthenticator(auth(), keys, clock)
+        authenticator = TokenAuthenticator(auth(), keys, clock)
         await authenticator([bearer(GOOD)])
         clock.now += 300
         await authenticator([bearer(GOOD)])
@@ -505,7 +505,7 @@ class TestRemembering:
 
     async def test_it_is_refused_as_soon_as_its_key_is_withdrawn(self) -> None:
         keys = Keys()
-        authenticator = JwtAuthenticator(auth(), keys, Clock())
+        authenticator = TokenAuthenticator(auth(), keys, Clock())
         await authenticator([bearer(GOOD)])
         keys.entries.clear()
         keys.generation += 1
@@ -515,7 +515,7 @@ class TestRemembering:
 
     async def test_a_bad_token_costs_one_verification_in_ten_seconds(self) -> None:
         clock, keys = Clock(), Keys()
-        authenticator = JwtAuthenticator(auth(), keys, clock)
+        authenticator = TokenAuthenticator(auth(), keys, clock)
         refusals = []
         for clock.now in (NOW, NOW + 9.9, NOW + 10):
             with pytest.raises(Unauthenticated) as caught:
@@ -528,7 +528,7 @@ class TestRemembering:
     @pytest.mark.parametrize("text", [token(STRANGER), token(nbf=NOW + 35)], ids=["unknown key", "not yet valid"])
     async def test_what_time_or_new_keys_can_heal_is_not_remembered(self, text: str) -> None:
         keys, clock = Keys(), Clock()
-        authenticator = JwtAuthenticator(auth(), keys, clock)
+        authenticator = TokenAuthenticator(auth(), keys, clock)
         with pytest.raises(Unauthenticated):
             await authenticator([bearer(text)])
         keys.entries.append((ISSUER, STRANGER.kid, STRANGER.key.public_key()))
@@ -537,7 +537,7 @@ class TestRemembering:
 
     async def test_a_refusal_is_forgotten_when_keys_change(self) -> None:
         keys = Keys(entries=[(ISSUER, IDP.kid, STRANGER.key.public_key())])
-        authenticator = JwtAuthenticator(auth(), keys, Clock())
+        authenticator = TokenAuthenticator(auth(), keys, Clock())
         with pytest.raises(Unauthenticated):
             await authenticator([bearer(GOOD)])
         keys.entries[0] = (ISSUER, IDP.kid, IDP.key.public_key())
@@ -549,7 +549,7 @@ class TestRemembering:
     ) -> None:
         monkeypatch.setattr(authenticate, "_MAX_VERIFIED", 2)
         keys = Keys()
-        authenticator = JwtAuthenticator(auth(), keys, Clock())
+        authenticator = TokenAuthenticator(auth(), keys, Clock())
         a, b, c = (bearer(ED.mint(name, [], AUDIENCE)) for name in "abc")
         for header in (a, b, a, c, a, b):
             await authenticator([header])
@@ -567,3 +567,145 @@ async def test_a_token_for_a_toolset_is_bound_to_it() -> None:
 
 async def test_a_token_for_the_whole_gateway_is_bound_to_no_toolset() -> None:
     assert (await attempt(bearer(token(aud=[f"{AUDIENCE}/oncall", AUDIENCE])))).toolsets is None
+
+
+OPAQUE_ISSUER = "https://opaque.example.com"
+ASKED = {"url": f"{OPAQUE_ISSUER}/introspect", "client_id": "gw", "client_secret": "${S}", "ttl": "20s"}
+
+
+def asking(**issuer: Any) -> Auth:
+    """Beside an issuer with keys, one that is asked about its tokens."""
+    entry = {"issuer": OPAQUE_ISSUER, "introspection": ASKED} | issuer
+    issuers = [{"issuer": ISSUER, "algorithms": ["RS256", "ES256", "EdDSA"]}, entry]
+    document = {"resource": AUDIENCE, "issuers": issuers}
+    return Auth.model_validate(document, context={"environ": {"S": "s3cret"}})
+
+
+@dataclass
+class Asked:
+    """An issuer's introspection: what it says is set, what it was asked is kept."""
+
+    says: Any = field(default_factory=lambda: claims(iss=OPAQUE_ISSUER, active=True))
+    tokens: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, text: bytes) -> Any:
+        self.tokens.append(text)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+class TestAskingTheIssuer:
+    def authenticator(self, asked: Asked, clock: Clock | None = None, **issuer: Any) -> TokenAuthenticator:
+        return TokenAuthenticator(asking(**issuer), Keys(), clock or Clock(), introspect=asked)
+
+    async def test_an_opaque_token_is_what_its_issuer_says(self) -> None:
+        asked = Asked()
+        principal = await self.authenticator(asked)([bearer("opaque-1")])
+        assert (principal.issuer, principal.subject, principal.scopes) == (OPAQUE_ISSUER, "ada", {"a", "b"})
+        assert principal.expires_at == NOW + 600 + 30
+        assert asked.tokens == [b"opaque-1"]
+
+    async def test_an_inactive_token_is_refused_and_not_asked_about_for_ten_seconds(self) -> None:
+        asked, clock = Asked(None), Clock()
+        authenticator = self.authenticator(asked, clock)
+        for clock.now in (NOW, NOW + 9.9, NOW + 10):
+            with pytest.raises(Unauthenticated) as caught:
+                await authenticator([bearer("opaque")])
+            assert caught.value.reason == "inactive"
+        assert len(asked.tokens) == 2
+
+    async def test_a_revoked_token_is_refused_after_ttl_at_the_latest(self) -> None:
+        asked, clock = Asked(), Clock()
+        authenticator = self.authenticator(asked, clock)
+        await authenticator([bearer("opaque")])
+        asked.says = None
+        clock.now = NOW + 19.9
+        await authenticator([bearer("opaque")])
+        clock.now = NOW + 20
+        with pytest.raises(Unauthenticated):
+            await authenticator([bearer("opaque")])
+        assert len(asked.tokens) == 2
+
+    async def test_an_answer_holds_no_longer_than_the_token(self) -> None:
+        asked, clock = Asked(claims(exp=NOW - 20)), Clock()
+        asked.says["iss"] = OPAQUE_ISSUER
+        authenticator = self.authenticator(asked, clock)
+        await authenticator([bearer("opaque")])
+        clock.now = NOW + 10
+        with pytest.raises(Unauthenticated) as caught:
+            await authenticator([bearer("opaque")])
+        assert caught.value.reason == "expired"
+
+    async def test_an_outage_is_no_refusal_and_is_not_remembered(self) -> None:
+        asked = Asked(IssuerUnavailable("away"))
+        authenticator = self.authenticator(asked)
+        for _ in range(2):
+            with pytest.raises(IssuerUnavailable):
+                await authenticator([bearer("opaque")])
+        asked.says = claims(iss=OPAQUE_ISSUER)
+        assert (await authenticator([bearer("opaque")])).subject == "ada"
+
+    async def test_without_iss_and_exp_the_answer_is_of_whom_was_asked_and_holds_for_ttl(self) -> None:
+        principal = await self.authenticator(Asked(claims(iss=..., exp=...)))([bearer("opaque")])
+        assert (principal.issuer, principal.expires_at) == (OPAQUE_ISSUER, NOW + 20 + 30)
+
+    @pytest.mark.parametrize(
+        ("says", "reason"),
+        [
+            (claims(iss=ISSUER), "unknown_issuer"),
+            (claims(iss=None), "unknown_issuer"),
+            (claims(iss=..., aud="https://other.example.com"), "wrong_audience"),
+            (claims(iss=..., aud=...), "missing_claim"),
+            (claims(iss=..., sub=...), "missing_claim"),
+            (claims(iss=..., exp=NOW - 31), "expired"),
+            (claims(iss=..., exp="soon"), "invalid_claim"),
+            (claims(iss=..., nbf=NOW + 31), "not_yet_valid"),
+            (claims(iss=..., scope=1), "invalid_claim"),
+            (claims(iss=..., nonce="n"), "token_type"),
+            ({}, "missing_claim"),
+        ],
+    )
+    async def test_what_an_issuer_says_is_checked_like_a_token(self, says: Any, reason: str) -> None:
+        with pytest.raises(Unauthenticated) as caught:
+            await self.authenticator(Asked(says))([bearer("opaque")])
+        assert caught.value.reason == reason
+
+    @pytest.mark.parametrize(("text", "reason"), [case[1:] for case in BAD_TOKENS if case[1].startswith("eyJ")])
+    async def test_a_jwt_of_an_issuer_with_keys_is_never_asked_about(self, text: str, reason: str) -> None:
+        asked = Asked()
+        if text.count(".") != 2:
+            return
+        with pytest.raises(Unauthenticated) as caught:
+            await self.authenticator(asked)([bearer(text)])
+        assert asked.tokens == []
+        assert caught.value.reason in {reason, "unknown_issuer", "missing_claim", "invalid_claim", "malformed"}
+
+    async def test_a_good_jwt_of_an_issuer_with_keys_is_verified_by_them(self) -> None:
+        asked = Asked()
+        assert (await self.authenticator(asked)([bearer(GOOD)])).issuer == ISSUER
+        assert asked.tokens == []
+
+    async def test_a_jwt_of_the_issuer_that_is_asked_is_asked_about_unless_it_has_keys(self) -> None:
+        text = DevIssuer.create(OPAQUE_ISSUER, clock=lambda: NOW).mint("eve", [], AUDIENCE)
+        asked = Asked()
+        assert (await self.authenticator(asked)([bearer(text)])).subject == "ada"
+        with pytest.raises(Unauthenticated) as caught:
+            await self.authenticator(asked, jwks_uri=f"{OPAQUE_ISSUER}/keys")([bearer(text)])
+        assert caught.value.reason == "unknown_key"
+        assert asked.tokens == [text.encode()]
+
+    @pytest.mark.parametrize(
+        "text", ["a b", "a\tb", "t\u00f6ken", "=", "a=b", "a,b", "a%20b", 'a"b', "a" * (MAX_TOKEN + 1)]
+    )
+    async def test_what_is_no_token_is_not_asked_about(self, text: str) -> None:
+        asked = Asked()
+        with pytest.raises(Unauthenticated) as caught:
+            await self.authenticator(asked)([bearer(text)])
+        assert caught.value.reason in {"malformed", "too_large"}
+        assert asked.tokens == []
+
+    async def test_nothing_opaque_is_accepted_where_no_issuer_is_asked(self) -> None:
+        with pytest.raises(Unauthenticated) as caught:
+            await attempt(bearer("opaque"))
+        assert caught.value.reason == "malformed"

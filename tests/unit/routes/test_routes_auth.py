@@ -29,6 +29,7 @@ def test_the_defaults_of_an_issuer() -> None:
         "scope_claims": ("scope", "scp", "scopes"),
         "client_claims": ("client_id", "azp", "appid", "cid"),
         "subject_claim": "sub",
+        "introspection": None,
     }
 
 
@@ -73,6 +74,35 @@ def test_a_key_set_has_one_source(tmp_path: Path) -> None:
     text = f"  resource: https://r.example\n  issuers: [{{issuer: 'https://a.example', {both}}}]\n"
     with pytest.raises(ConfigError, match="has both jwks_uri and jwks_file"):
         auth_of(text)
+
+
+ASKED = "{url: 'https://a.example/i', client_id: gw, client_secret: '${SECRET}'}"
+
+
+def test_an_issuer_that_is_asked_has_keys_only_where_it_says_so() -> None:
+    text = "  resource: https://r.example\n  issuers: [{{issuer: 'https://a.example', introspection: {}{}}}]\n"
+    (asked,) = auth_of(text.format(ASKED, ""), SECRET="s3cret").issuers
+    (both,) = auth_of(text.format(ASKED, ", jwks_uri: 'https://a.example/k'"), SECRET="s3cret").issuers
+    assert (asked.has_keys, both.has_keys) == (False, True)
+    assert asked.introspection is not None
+    assert (asked.introspection.ttl, asked.introspection.client_secret.get_secret_value()) == (30.0, "s3cret")
+    assert "s3cret" not in repr(asked)
+
+
+def test_a_secret_in_clear_and_a_plain_endpoint_are_refused() -> None:
+    bad = ASKED.replace("${SECRET}", "s3cret").replace("https:", "http:")
+    text = f"  resource: https://r.example\n  issuers: [{{issuer: 'https://a.example', introspection: {bad}}}]\n"
+    with pytest.raises(ConfigError) as caught:
+        auth_of(text)
+    assert "secrets are never inline" in str(caught.value)
+    assert "must be an https URL" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_one_issuer_alone_is_asked_about_opaque_tokens() -> None:
+    entries = "".join(f"    - {{issuer: 'https://{name}.example', introspection: {ASKED}}}\n" for name in "ab")
+    with pytest.raises(ConfigError, match="an opaque token does not say whose it is"):
+        auth_of(f"  resource: https://r.example\n  issuers:\n{entries}", SECRET="s")
 
 
 def test_scopes_imply_others_directly_and_through_others() -> None:

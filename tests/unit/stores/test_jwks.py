@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.devtokens import DevIssuer
 from gateway.egress.documents import MAX_DOCUMENT, document_client
-from gateway.errors import KeysUnavailable
+from gateway.errors import IssuerUnavailable
 from gateway.routes import Auth
 from gateway.stores.jwks import JwksStore
 
@@ -152,7 +152,7 @@ async def test_an_issuer_that_is_away_at_start_is_no_error_but_its_tokens_cannot
     async with world() as w:
         assert not w.store.ready
         assert w.store.without_keys == (ISSUER,)
-        with pytest.raises(KeysUnavailable) as caught:
+        with pytest.raises(IssuerUnavailable) as caught:
             await w.store.find(ISSUER, ONE.kid, "ES256")
         assert caught.value.retry_after == 1.0
         assert "example" not in str(caught.value)
@@ -315,7 +315,7 @@ async def test_old_keys_go_on_while_the_issuer_is_away_but_not_for_ever() -> Non
         await w.time.advance(30)
         assert w.store.generation != before, "what was verified before must be judged anew"
         assert not w.store.ready
-        with pytest.raises(KeysUnavailable):
+        with pytest.raises(IssuerUnavailable):
             await w.kids(ONE)
         w.idp.publish(ONE)
         await w.time.advance(30)
@@ -572,7 +572,7 @@ class TestFile:
         async with self.from_file(path) as w:
             path.rename(aside)
             w.time.now += 100_000
-            with pytest.raises(KeysUnavailable):
+            with pytest.raises(IssuerUnavailable):
                 await w.kids(ONE)
             aside.rename(path)
             w.time.now += 30
