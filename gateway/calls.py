@@ -312,7 +312,9 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
         params=params,
         principal=call.principal,
         meta=passed_on(crossing_meta(request.raw, request.meta), exchange.span),
-        capabilities=clients.carried_capabilities(request, can_ask=exchange.channel.can_ask),
+        capabilities=clients.carried_capabilities(
+            request, can_ask=exchange.channel.can_ask, urls=entry.route in exchange.rules.opening_urls
+        ),
         client_info=request.client_info,
         name=entry.backend_name if request.method != "completion/complete" else None,
         headers=call.param_headers,

@@ -33,7 +33,8 @@ from gateway.seen import SeenUris
 class Rules:
     """One snapshot of everything that decides: a request reads it once, a reload replaces it as a whole.
 
-    ``scopes`` has for each toolset every scope that something of it may need.
+    ``scopes`` has for each toolset every scope that something of it may need; ``opening_urls`` are the routes whose
+    backends may ask people to open URLs.
     """
 
     authenticate: Authenticate
@@ -42,6 +43,7 @@ class Rules:
     backends: Mapping[str, Backend]
     scopes: Mapping[str | None, frozenset[str]]
     by_name: Mapping[str, Route]
+    opening_urls: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ class Rulebook:
             backends=dict(self.backends),
             scopes={None: routes.scopes(), **{name: routes.scopes(name) for name in routes.toolsets}},
             by_name={route.name: route for route in routes.routes},
+            opening_urls=routes.opening_urls(),
         )
 
 

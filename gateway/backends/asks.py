@@ -39,7 +39,7 @@ def missing_capability(route: str, lacking: Mapping[str, Any]) -> JsonObject:
     named = ", ".join(".".join((feature, *subs)) for feature, subs in lacking.items())
     return {
         "code": MISSING_CAPABILITY,
-        "message": f"The {route} backend asks for what the client did not declare: {named}.",
+        "message": f"The {route} backend asks for what was not declared to it: {named}.",
         "data": {"requiredCapabilities": dict(lacking)},
     }
 

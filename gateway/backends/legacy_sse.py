@@ -33,6 +33,12 @@ logger = logging.getLogger(__name__)
 _TAG = "x-mcp-gateway-exchange"
 """Carries the exchange through the SDK's dispatcher; it is not sent."""
 
+_CONNECT = 2.0
+"""Seconds to connect."""
+
+_KEEPALIVE = 3.0
+"""Seconds that an idle connection is kept."""
+
 _GREETING = 10.0
 """Seconds until the stream has named its endpoint."""
 
@@ -59,8 +65,6 @@ class LegacySse:
         url: str,
         *,
         headers: tuple[tuple[str, str], ...] = (),
-        connect_timeout: float = 2.0,
-        keepalive: float = 3.0,
         max_connections: int = 64,
         max_response: int = 16 * 1024 * 1024,
         verify: ssl.SSLContext | None = None,
@@ -69,7 +73,7 @@ class LegacySse:
         self._route = route
         self._url = url
         self._headers = [("accept-encoding", "identity"), *headers]
-        self._timeouts = {"connect": connect_timeout, "read": None, "write": 30.0, "pool": connect_timeout}
+        self._timeouts = {"connect": _CONNECT, "read": None, "write": 30.0, "pool": _CONNECT}
         self._max_response = max_response
         self._exchanges: dict[str, Exchange] = {}
         self._tags = itertools.count(1)
@@ -78,7 +82,7 @@ class LegacySse:
             reach,
             verify=verify or tls_for(url),
             limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=keepalive
+                max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=_KEEPALIVE
             ),
         )
 

@@ -116,7 +116,7 @@ def modern_error(error: JsonObject) -> JsonObject:
     if error.get("code") == URL_REQUIRED:
         return {
             "code": MISSING_CAPABILITY,
-            "message": "This request needs a URL to be opened, which the client did not declare (elicitation.url).",
+            "message": "This request needs a URL to be opened, which was not declared to it (elicitation.url).",
             "data": {"requiredCapabilities": {"elicitation": {"url": {}}}},
         }
     return error

@@ -24,14 +24,16 @@ LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 _TASKS = "io.modelcontextprotocol/tasks"
 
 
-def carried_capabilities(request: ClientRequest, *, can_ask: bool) -> Mapping[str, Any]:
+def carried_capabilities(request: ClientRequest, *, can_ask: bool, urls: bool) -> Mapping[str, Any]:
     """The capabilities that this gateway carries end to end; a backend must not ask for what would get lost.
 
-    ``can_ask``: the client's stream takes requests of the server.
+    ``can_ask``: the client's stream takes requests of the server. ``urls``: the backend may send people to URLs.
     """
     if request.era == "modern":
-        return _without_tasks(request.capabilities)
-    return _of_legacy(request.revision, request.capabilities) if can_ask else {}
+        carried = _without_tasks(request.capabilities)
+    else:
+        carried = _of_legacy(request.revision, request.capabilities) if can_ask else {}
+    return carried if urls or "elicitation" not in carried else _without_urls(carried)
 
 
 def log_level_of(request: ClientRequest) -> str | None:
@@ -68,6 +70,16 @@ def _without_tasks(capabilities: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(extensions, dict) or _TASKS not in extensions:
         return capabilities
     return {**capabilities, "extensions": {name: value for name, value in extensions.items() if name != _TASKS}}
+
+
+def _without_urls(capabilities: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An empty object would stand for forms, so that one that had URLs alone is left out."""
+    elicitation = capabilities["elicitation"]
+    if not isinstance(elicitation, dict) or "url" not in elicitation:
+        return capabilities
+    modes = {mode: value for mode, value in elicitation.items() if mode != "url"}
+    others = {name: value for name, value in capabilities.items() if name != "elicitation"}
+    return {**others, "elicitation": modes} if modes else others
 
 
 def _of_legacy(revision: str, capabilities: Mapping[str, Any]) -> dict[str, Any]:

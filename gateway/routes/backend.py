@@ -109,6 +109,12 @@ class Backend(Model):
         default=False,
         description="`true`: it may be at a link-local address, or where a cloud keeps credentials of its machines.",
     )
+    url_elicitation: Flag | None = Field(
+        default=None,
+        description="The backend may ask people to open a URL (elicitation of mode `url`). It has to find out that who "
+        "opens it is who called, and what everybody shares does not tell. Default: `true` without `auth`, where "
+        "there is one person, else `false`.",
+    )
     trust_annotations: Flag = Field(
         default=False, description="Policy may rely on `readOnlyHint` and `idempotentHint` of its tools."
     )

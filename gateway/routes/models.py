@@ -230,6 +230,12 @@ class Routes(Model):
                     named.update(scope for rule in rules.values() for scope in rule.scopes or ())
         return frozenset(named)
 
+    def opening_urls(self) -> frozenset[str]:
+        """The routes whose backends may ask people to open URLs: where all is one person's, or where it is said."""
+        allowed = {route.name: route.backend.url_elicitation for route in self.routes}
+        alone = self.auth is None
+        return frozenset(name for name, said in allowed.items() if (alone if said is None else said))
+
     @model_validator(mode="after")
     def _inherit(self) -> Routes:
         limits = limits_of(self.limits, "limits")

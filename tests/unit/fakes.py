@@ -46,7 +46,7 @@ auth:
 ROUTES = f"""
 routes:
   - name: deploy
-    backend: {{url: "http://{HIDDEN_HOST}:9000/mcp"}}
+    backend: {{url: "http://{HIDDEN_HOST}:9000/mcp", url_elicitation: true}}
     scopes: [deploy:read]
     tools:
       rollback: {{scopes: [deploy:write, deploy:admin]}}
@@ -361,6 +361,7 @@ class Core:
             backends=dict(self.backends),
             scopes={None: frozenset({"deploy:read"}), **{name: frozenset() for name in self.routes.toolsets}},
             by_name={route.name: route for route in self.routes.routes},
+            opening_urls=self.routes.opening_urls(),
         )
 
     def reload(self) -> None:

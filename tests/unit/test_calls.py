@@ -261,6 +261,20 @@ async def test_a_modern_clients_capabilities_are_carried_whole() -> None:
     assert core.requests[0].capabilities == {**CAN, "later": {"x": 1}}
 
 
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("text", "modes"), [(AUTH + ROUTES, {"form": {}}), (ROUTES, {"form": {}, "url": {}})], ids=["with auth", "without"]
+)
+async def test_with_several_people_a_backend_is_told_of_urls_only_where_its_route_says_so(
+    era: str, text: str, modes: Any
+) -> None:
+    core = Core(text=text)
+    for params in (SEARCH, ROLLBACK):
+        await called(core, params, era=era, capabilities=CAN)
+    assert core.backends["logs"].requests[0].capabilities["elicitation"] == modes
+    assert core.backends["deploy"].requests[0].capabilities["elicitation"] == {"form": {}, "url": {}}
+
+
 async def test_a_log_level_there_is_none_of_is_refused_before_anything_is_sent() -> None:
     core = Core()
     message = await called(core, meta={clients.LOG_LEVEL: "loud"})

@@ -21,9 +21,10 @@ EVERYTHING = {
 }
 
 
-def carried(revision: str, capabilities: dict[str, Any], *, can_ask: bool = True) -> Any:
+def carried(revision: str, capabilities: dict[str, Any], *, can_ask: bool = True, urls: bool = True) -> Any:
     era = "modern" if revision == "2026-07-28" else "legacy"
-    return clients.carried_capabilities(request(era=era, revision=revision, capabilities=capabilities), can_ask=can_ask)
+    of = request(era=era, revision=revision, capabilities=capabilities)
+    return clients.carried_capabilities(of, can_ask=can_ask, urls=urls)
 
 
 @pytest.mark.parametrize("can_ask", [True, False])
@@ -54,6 +55,22 @@ def test_extensions_of_another_type_are_left_to_the_backend(extensions: Any) -> 
 )
 def test_a_legacy_client_can_what_its_revision_knows(revision: str, expected: Any) -> None:
     assert carried(revision, EVERYTHING) == expected
+
+
+@pytest.mark.parametrize("revision", ["2026-07-28", "2025-11-25"])
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ({"form": {}, "url": {}}, {"elicitation": {"form": {}}}),
+        ({"url": {}}, {}),
+        ({"form": {}}, {"elicitation": {"form": {}}}),
+        ({}, {"elicitation": {}}),
+    ],
+)
+def test_urls_are_withheld_and_never_become_forms(revision: str, declared: Any, told: Any) -> None:
+    capabilities = {"elicitation": declared, "sampling": {}}
+    assert carried(revision, capabilities, urls=False) == {**told, "sampling": {}}
+    assert capabilities == {"elicitation": declared, "sampling": {}}
 
 
 def test_a_legacy_client_that_cannot_be_asked_can_nothing() -> None:

@@ -170,3 +170,17 @@ def test_the_schema_writes_durations_as_people_do_and_knows_no_null() -> None:
     schema = json_schema()
     assert schema["$defs"]["Defaults"]["properties"]["max_timeout"]["default"] == "5m"
     assert "'null'" not in str(schema)
+
+
+@pytest.mark.parametrize(("auth", "opening"), [(True, {"said"}), (False, {"said", "unsaid"})])
+def test_urls_are_opened_for_backends_where_all_is_one_persons_or_the_route_says_so(
+    auth: bool, opening: set[str]
+) -> None:
+    text = EVERYTHING[: EVERYTHING.index("limits:")] if auth else ""
+    text += """
+routes:
+  - {name: unsaid, backend: {url: "http://a/mcp"}}
+  - {name: said, backend: {url: "http://b/mcp", url_elicitation: true}}
+  - {name: denied, backend: {command: [c], url_elicitation: false}}
+"""
+    assert parse(text, source="routes.yaml", environ={}).opening_urls() == opening
