@@ -120,7 +120,8 @@ class Gateway:
         def present() -> Rules:
             return self._book.rules
 
-        replicas = Replicas(self._relay, self._conversations, self.hub, present=present, now=time.time)
+        seen = SeenUris()
+        replicas = Replicas(self._relay, self._conversations, self.hub, present=present, seen=seen, now=time.time)
         return Policy(
             checks=(authorize, RateLimit(self._limits, self.metrics), Validate()),
             audit=self.audit,
@@ -131,9 +132,10 @@ class Gateway:
             hub=self.hub,
             elsewhere=replicas,
             tracer=self._tracer or NO_TRACING,
-            seen=SeenUris(),
+            seen=seen,
             present=present,
             now=time.time,
+            pause=asyncio.sleep,
         )
 
     # What is served

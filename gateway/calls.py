@@ -13,6 +13,7 @@ from gateway.definitions.lock import rule_of
 from gateway.errors import (
     INVALID_PARAMS,
     MISSING_CAPABILITY,
+    BackendTimeout,
     BackendUnavailable,
     InvalidRequest,
     Quarantined,
@@ -34,6 +35,9 @@ MAX_QUESTIONS = 20
 
 ANSWER_SECONDS = 600.0
 """How long a person may think."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+"""Seconds between tries where a backend wants no answer, but to be called again."""
 
 RESOURCE_NOT_FOUND = -32002
 """What the legacy era says of an unknown resource; the modern one says -32602."""
@@ -146,9 +150,10 @@ async def _carried(
     route = call.entry.route
     backend = exchange.rules.backends[route]
     elsewhere = holder not in ("", policy.elsewhere.here) and backend.keeps_state
+    waited = 0.0
     for _ in range(MAX_ROUNDS):
         if elsewhere:
-            reply = await policy.elsewhere.resume(holder, route, outgoing)
+            reply = await policy.elsewhere.resume(holder, route, outgoing, exchange.channel.notify)
         else:
             reply = await backend.request(outgoing, exchange.channel.notify)
         if reply.undeclared is not None:
@@ -156,16 +161,28 @@ async def _carried(
         if reply.result is None:
             return _as_tool_result(exchange, reply)
         if not _asks(reply.result):
-            policy.seen.note(call.principal, route, reply.result)
+            _note(exchange, policy, call, reply.result)
             return reply
         if exchange.modern:
             return _sealed(policy, call, reply, holder if elsewhere else policy.elsewhere.here)
         outgoing = await _asked(exchange, call, outgoing, reply.result)
+        if not outgoing.answers:
+            waited = await _back_off(policy, call, waited)
     raise BackendUnavailable(
         f"The {call.entry.route} backend asked more than {MAX_ROUNDS} times within one call.",
         dispatched=True,
         retryable=False,
     )
+
+
+def _note(exchange: Exchange, policy: Policy, call: Call, result: JsonObject) -> None:
+    """Remember the resources that a result names; the other processes need those that no list has."""
+    named = policy.seen.note(call.principal, call.entry.route, call.request.method, result)
+    if named:
+        owner = exchange.rules.catalog.owner
+        unlisted = [uri for uri in named if owner(exchange.inbound.toolset, uri) is None]
+        if unlisted:
+            policy.elsewhere.named(call.principal, call.entry.route, unlisted)
 
 
 def _asks(result: JsonObject) -> bool:
@@ -189,6 +206,23 @@ async def _asked(exchange: Exchange, call: Call, outgoing: BackendRequest, resul
         given[key] = await exchange.channel.ask(method, asked, ANSWER_SECONDS)
     state = _plain(result.get("requestState"))
     return replace(outgoing, answers=given, state=state if isinstance(state, str) else None)
+
+
+async def _back_off(policy: Policy, call: Call, waited: float) -> float:
+    """Wait before a try that brings no answers, as long as before all others together; the seconds waited in all.
+
+    Raises:
+        BackendTimeout: the end of the call would be reached.
+    """
+    pause = min(max(FIRST_PAUSE, waited), LONGEST_PAUSE)
+    if waited + pause > call.entry.policy.max_timeout:
+        raise BackendTimeout(
+            f"The {call.entry.route} backend asked to be called again until the time of the call was over.",
+            dispatched=True,
+            hint="Check what the call has done before you repeat it.",
+        )
+    await policy.pause(pause)
+    return waited + pause
 
 
 def _questions(call: Call, outgoing: BackendRequest, requests: Any) -> Mapping[str, tuple[str, Mapping[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -50,7 +50,8 @@ class Rules:
 class Policy:
     """What every exchange needs: the checks in their order, the audit, who we are, and what is remembered.
 
-    ``present`` gives the rules as they are now, for what outlives its request; ``now`` is in seconds since the epoch.
+    ``present`` gives the rules as they are now, for what outlives its request; ``now`` is in seconds since the epoch;
+    ``pause`` waits for seconds.
     """
 
     checks: tuple[Check, ...]
@@ -65,6 +66,7 @@ class Policy:
     seen: SeenUris
     present: Callable[[], Rules]
     now: Callable[[], float]
+    pause: Callable[[float], Awaitable[None]]
 
 
 @dataclass(slots=True)

@@ -172,8 +172,12 @@ class Elsewhere(Protocol):
         """A legacy session has ended."""
         ...
 
-    async def resume(self, holder: str, route: str, request: BackendRequest) -> BackendReply:
-        """Go on with a call that is parked at the process ``holder``.
+    def named(self, principal: Principal, route: str, uris: Sequence[str]) -> None:
+        """A backend named resources to a principal that no list has."""
+        ...
+
+    async def resume(self, holder: str, route: str, request: BackendRequest, notify: Notify) -> BackendReply:
+        """Go on with a call that is parked at the process ``holder``; its progress and log messages go to ``notify``.
 
         Raises:
             Refusal: that of the holder, or that it is gone; nothing is run a second time.

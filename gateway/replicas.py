@@ -4,7 +4,8 @@ retries of calls that are parked elsewhere. With one process the relay leads bac
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ import msgspec
 from gateway.errors import INVALID_PARAMS, BackendUnavailable, InvalidRequest, Refusal
 from gateway.exchange import Rules
 from gateway.models import BackendReply, BackendRequest, Principal
-from gateway.ports import Conversations, Hub, Relay, RelayLost
+from gateway.ports import Conversations, Hub, Notify, Relay, RelayLost
 from gateway.protocol.strict_json import encode
+from gateway.seen import SeenUris
 from gateway.watching import of_principal
 
 _FIELDS = (
@@ -46,6 +48,7 @@ class Replicas:
         conversations: those of this process.
         hub: the subscriptions of this process.
         present: the rules as they are now.
+        seen: what backends named to principals.
         now: seconds since the epoch.
     """
 
@@ -56,20 +59,25 @@ class Replicas:
         hub: Hub,
         *,
         present: Callable[[], Rules],
+        seen: SeenUris,
         now: Callable[[], float],
     ) -> None:
         self._relay = relay
         self._conversations = conversations
         self._hub = hub
         self._present = present
+        self._seen = seen
         self._now = now
+        self._resuming: dict[str, Notify] = {}
         handlers: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
             "answer": self._answered,
             "cancel": self._cancelled,
             "subscribe": self._subscribed,
             "unsubscribe": self._unsubscribed,
             "ended": self._ended,
+            "named": self._named,
             "resume": self._resumed,
+            "heard": self._heard,
         }
         for topic, handler in handlers.items():
             relay.serve(topic, _of_json(handler))
@@ -107,14 +115,22 @@ class Replicas:
         """See ``ports.Elsewhere``."""
         self._relay.publish("ended", encode([session_id]))
 
-    async def resume(self, holder: str, route: str, request: BackendRequest) -> BackendReply:
+    def named(self, principal: Principal, route: str, uris: Sequence[str]) -> None:
+        """See ``ports.Elsewhere``."""
+        self._relay.publish("named", encode([principal.issuer, principal.subject, route, uris]))
+
+    async def resume(self, holder: str, route: str, request: BackendRequest, notify: Notify) -> BackendReply:
         """See ``ports.Elsewhere``."""
         fields = {name: getattr(request, name) for name in _FIELDS}
-        payload = encode([route, fields, _written(request.principal)])
+        name = secrets.token_hex(8)
+        payload = encode([route, fields, _written(request.principal), self.here, name])
+        self._resuming[name] = notify
         try:
             answer = await self._relay.ask(holder, "resume", payload, request.max_timeout)
         except RelayLost as lost:
             raise _gone(route, delivered=lost.delivered) from None
+        finally:
+            del self._resuming[name]
         reply, refusal = msgspec.json.decode(answer, type=tuple[_Reply, list[Any] | None])
         if refusal is not None:
             raise _refusal(*refusal)
@@ -142,13 +158,26 @@ class Replicas:
     async def _ended(self, message: list[Any]) -> None:
         self._hub.end_session(*message)
 
+    async def _named(self, message: list[Any]) -> None:
+        self._seen.keep(*message)
+
+    async def _heard(self, message: list[Any]) -> None:
+        name, method, params = message
+        notify = self._resuming.get(name)
+        if notify is not None:
+            notify(method, params)
+
     async def _resumed(self, message: list[Any]) -> list[Any]:
-        route, fields, principal = message
+        route, fields, principal, asker, name = message
+
+        def notify(method: str, params: Mapping[str, Any]) -> None:
+            self._relay.tell(asker, "heard", encode([name, method, params]))
+
         backend = self._present().backends.get(route)
         if backend is None:
             return [_NO_REPLY, _told(_gone(route, delivered=False))]
         try:
-            reply = await backend.request(BackendRequest(principal=_read(principal), **fields), _unheard)
+            reply = await backend.request(BackendRequest(principal=_read(principal), **fields), notify)
         except Refusal as refusal:
             return [_NO_REPLY, _told(refusal)]
         return [[reply.result, reply.error, reply.seconds, reply.undeclared], None]
@@ -215,7 +244,3 @@ def _gone(route: str, *, delivered: bool) -> Refusal:
         status=200,
         hint="Check what the call has done before you send the request again without it.",
     )
-
-
-def _unheard(method: str, params: Mapping[str, Any]) -> None:
-    return None

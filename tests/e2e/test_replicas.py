@@ -112,3 +112,42 @@ def test_a_session_ended_at_one_replica_has_ended_at_the_other(replicas: tuple[G
     assert there.legacy("tools/list").status_code == 200
     here.send("DELETE", here.url, headers=here.headers(**{"Mcp-Session-Id": str(here.session)}))
     assert there.legacy("tools/list").status_code == 404
+
+
+def test_progress_of_a_call_that_goes_on_at_the_other_replica_reaches_the_client(
+    replicas: tuple[Gateway, Gateway],
+) -> None:
+    here, there = (replica.client() for replica in replicas)
+    arguments = {"question": "who?"}
+    meta = {**ELICITATION, "progressToken": "mine"}
+    asked = here.call("asking__ask_and_work", arguments, meta=meta).json()["result"]
+    params = {
+        "name": "asking__ask_and_work",
+        "arguments": arguments,
+        "inputResponses": dict.fromkeys(asked["inputRequests"], ACCEPTED),
+        "requestState": asked["requestState"],
+    }
+
+    reply = there.modern("tools/call", params, meta)
+
+    lines = [line.removeprefix("data: ") for line in reply.text.splitlines() if line.startswith("data: ")]
+    *progress, answer = map(json.loads, lines)
+    assert [message["params"] for message in progress] == [
+        {"progress": step, "total": 3, "progressToken": "mine"} for step in range(3)
+    ]
+    assert answer["result"]["content"][0]["text"] == "accept Ada"
+
+
+def test_a_resource_that_a_result_named_at_one_replica_is_known_at_the_other(replicas: tuple[Gateway, Gateway]) -> None:
+    here, there = (replica.client() for replica in replicas)
+    unknown = "There is no resource"
+
+    def read() -> str:
+        return there.modern("resources/read", {"uri": "secret://a"}, Mcp_Name="secret://a").text
+
+    assert unknown in read()
+
+    here.call("asking__link", {"uri": "secret://a"})
+
+    until(lambda: unknown not in read())
+    assert "secret://a" in read()

@@ -271,8 +271,12 @@ class FakeElsewhere:
     def ended(self, session_id: str) -> None:
         self.told.append(("ended", session_id))
 
-    async def resume(self, holder: str, route: str, request: BackendRequest) -> BackendReply:
+    def named(self, principal: Principal, route: str, uris: Sequence[str]) -> None:
+        self.told.append(("named", principal.subject, route, *uris))
+
+    async def resume(self, holder: str, route: str, request: BackendRequest, notify: Notify) -> BackendReply:
         self.resumed.append((holder, route, request))
+        notify("notifications/progress", {"progress": 1})
         return _reply(self.reply)
 
 
@@ -327,6 +331,7 @@ class Core:
         self.limits, self.meter, self.clock = FakeLimits(), FakeMeter(), Clock()
         self.sessions, self.conversations, self.seen = FakeSessions(), FakeConversations(), SeenUris()
         self.hub, self.elsewhere = FakeHub(), FakeElsewhere()
+        self.pauses: list[float] = []
         self.states = RequestStates((KEY,), self.clock)
         self.who: dict[str, Principal] = dict(PEOPLE)
         self.failures: list[tuple[str, Exception]] = []
@@ -344,6 +349,7 @@ class Core:
             seen=self.seen,
             present=lambda: self.present,
             now=self.clock,
+            pause=self._pause,
         )
         self.present = self.rules()
         self.pipeline = Pipeline(
@@ -363,6 +369,9 @@ class Core:
             by_name={route.name: route for route in self.routes.routes},
             opening_urls=self.routes.opening_urls(),
         )
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
     def reload(self) -> None:
         """Make what routes, listings and backends are now the present rules."""

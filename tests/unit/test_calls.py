@@ -262,17 +262,18 @@ async def test_a_modern_clients_capabilities_are_carried_whole() -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-@pytest.mark.parametrize(
-    ("text", "modes"), [(AUTH + ROUTES, {"form": {}}), (ROUTES, {"form": {}, "url": {}})], ids=["with auth", "without"]
-)
-async def test_with_several_people_a_backend_is_told_of_urls_only_where_its_route_says_so(
-    era: str, text: str, modes: Any
-) -> None:
-    core = Core(text=text)
+async def test_with_several_people_a_backend_is_told_of_urls_only_where_its_route_says_so(era: str) -> None:
+    core = Core()
     for params in (SEARCH, ROLLBACK):
         await called(core, params, era=era, capabilities=CAN)
-    assert core.backends["logs"].requests[0].capabilities["elicitation"] == modes
+    assert core.backends["logs"].requests[0].capabilities["elicitation"] == {"form": {}}
     assert core.backends["deploy"].requests[0].capabilities["elicitation"] == {"form": {}, "url": {}}
+
+
+async def test_without_auth_all_is_one_persons_and_backends_are_told_of_urls() -> None:
+    core = Core(text=ROUTES)
+    await called(core, SEARCH, capabilities=CAN)
+    assert core.backends["logs"].requests[0].capabilities["elicitation"] == {"form": {}, "url": {}}
 
 
 async def test_a_log_level_there_is_none_of_is_refused_before_anything_is_sent() -> None:
@@ -382,6 +383,31 @@ async def test_a_uri_that_a_backend_named_in_a_result_is_read_there_by_who_was_t
     told = await core.modern("resources/read", params={"uri": "x://seen"}, token="bob")
     assert "result" in said(told)
     assert [request.method for request in core.requests] == ["tools/call", "resources/read"]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "result"),
+    [
+        ("tools/call", SEARCH, {"content": [{"type": "resource", "resource": {"uri": "x://seen", "text": ""}}]}),
+        (
+            "prompts/get",
+            {"name": "logs__plan"},
+            {"messages": [{"role": "user", "content": {"type": "resource_link", "uri": "x://seen", "name": "n"}}]},
+        ),
+    ],
+)
+async def test_the_other_processes_are_told_of_what_no_list_has(method: str, params: Any, result: Any) -> None:
+    core = core_with("logs", result)
+    await core.modern(method, params=params, token="bob")
+    await core.modern(method, params=params, token="bob")
+    assert core.elsewhere.told == [("named", "bob", "logs", "x://seen")]
+
+
+async def test_a_resource_that_is_listed_needs_no_word_to_the_others() -> None:
+    link = {"type": "resource_link", "uri": "deploy://state", "name": "n"}
+    core = core_with("deploy", {"content": [link, {**link, "uri": "deploy://service/api"}]})
+    await called(core, ROLLBACK)
+    assert core.elsewhere.told == []
 
 
 async def test_a_seen_uri_is_counted_under_one_name_whatever_it_is() -> None:
@@ -654,6 +680,33 @@ async def test_a_backend_that_asks_for_ever_is_stopped() -> None:
     assert len(core.requests) == MAX_ROUNDS
     refusal = refusal_of(answer)
     assert (refusal["code"], refusal["dispatched"], refusal["retryable"]) == ("backend_unavailable", True, False)
+
+
+AGAIN = {"resultType": "input_required", "requestState": "later"}
+
+
+async def test_a_backend_that_wants_to_be_called_again_is_after_ever_longer_pauses() -> None:
+    core = core_with("deploy", *[AGAIN] * 8, ASKING, AGAIN, DONE)
+    channel = FakeChannel(elicitation_create=YES)
+    message = await called(core, era="legacy", capabilities=CAN, channel=channel)
+    assert message["result"] == DONE
+    assert core.pauses == [0.25, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert [request.state for request in core.requests[:2]] == [None, "later"]
+
+
+async def test_it_is_not_called_again_after_the_end_of_the_call() -> None:
+    core = Core(text=(AUTH + ROUTES).replace("rollback: {", "rollback: {timeout: 1s, max_timeout: 3s, "))
+    core.backends["deploy"].answers = [AGAIN]
+    result = (await called(core, era="legacy", capabilities=CAN))["result"]
+    assert result["isError"] is True
+    assert sum(core.pauses) <= 3.0
+    assert outcome_of(core) == ("backend_timeout", 200, True)
+
+
+async def test_a_modern_client_waits_itself() -> None:
+    core = core_with("deploy", AGAIN)
+    assert "requestState" in (await called(core, capabilities=CAN))["result"]
+    assert core.pauses == []
 
 
 async def test_a_client_that_refuses_is_said_to_the_agent() -> None:

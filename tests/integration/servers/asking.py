@@ -90,6 +90,19 @@ async def slow_ask(before: float, after: float, ctx: Context) -> str:
 
 
 @server.tool()
+async def ask_and_work(question: str, ctx: Context) -> str:
+    said = told(await ctx.elicit(question, Form))
+    for step in range(3):
+        await ctx.report_progress(step, 3)
+    return said
+
+
+@server.tool()
+async def link(uri: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.ResourceLink(type="resource_link", name="n", uri=uri)])
+
+
+@server.tool()
 async def impatient(ctx: Context) -> str:
     """Withdraws its question, then asks another."""
     async with Counted(ctx):
