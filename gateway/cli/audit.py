@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from gateway.audit import Report, arguments_digest, result_digest
+from gateway.audit.reading import Wanted
+from gateway.cli.audit_tail import Shown, watch
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out, printable
 from gateway.cli.serve import read_settings
 from gateway.stores import audit_reader
@@ -65,6 +67,33 @@ def export(
     except ValueError as error:
         fail(str(error), UNUSABLE)
     _say(f"{path}: {count} record(s).", None)
+
+
+@app.command()
+def tail(
+    path: Annotated[Path | None, typer.Argument(help="The log; by default the first file of GATEWAY_AUDIT.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, over rotations.")] = False,
+    count: Annotated[int, typer.Option("-n", min=0, help="How many of the last events.")] = 20,
+    principal: Annotated[str, typer.Option(help="Subject or client id; * and ? stand for others.")] = "",
+    tool: Annotated[str, typer.Option(help="Public name; * and ? stand for others.")] = "",
+    outcome: Annotated[list[str] | None, typer.Option(help="How it ended; may be given again.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="The lines as they are.")] = False,
+) -> None:
+    """Show the last events, one line each, and with --follow what comes. Exit 1 when a line is no record."""
+    shown = Shown(Wanted(principal, tool, outcome or ()), as_they_are=json_output)
+    log = path or _first_file()
+    try:
+        watch(log, shown, count, follow=follow)
+    except OSError as error:
+        fail(f"{error.filename or log} cannot be read: {error.strerror}", UNUSABLE)
+    raise typer.Exit(NO if shown.invalid else 0)
+
+
+def _first_file() -> Path:
+    path = next((sink.path for sink in read_settings(os.environ).audit if sink.path is not None), None)
+    if path is None:
+        fail("GATEWAY_AUDIT has no file: name the log", UNUSABLE)
+    return path
 
 
 @app.command()

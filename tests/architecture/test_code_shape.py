@@ -49,6 +49,7 @@ HELD_BY = {
     "tests/unit/test_audit_verifier.py": ("audit/heads",),
     "tests/unit/test_audit_writer.py": ("stores/audit_log", "stores/audit_sinks"),
     "tests/integration/test_audit_files.py": ("stores/audit_files", "stores/audit_reader"),
+    "tests/integration/test_audit_tail.py": ("cli/audit_tail", "stores/audit_tail"),
     "tests/integration/test_audit_rotation.py": ("stores/audit_rotation",),
     "tests/integration/test_audit_redis.py": ("stores/audit_redis",),
 }
