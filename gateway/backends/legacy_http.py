@@ -154,10 +154,10 @@ class _Watched(httpx2.AsyncBaseTransport):
         try:
             async with exchange.guard():
                 response = await self._inner.handle_async_request(request)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout):
-            exchange.fault = "refused"
-        except httpx2.TransportError:
-            exchange.fault = "broken"
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            exchange.fault, exchange.cause = "refused", error
+        except httpx2.TransportError as error:
+            exchange.fault, exchange.cause = "broken", error
         except TimeoutError:
             exchange.fault = "abandoned"
         else:

@@ -74,9 +74,13 @@ class Process(asyncio.SubprocessProtocol):
         """
         loop = asyncio.get_running_loop()
         process = cls(route, max_line)
-        process._transport, _ = await loop.subprocess_exec(
-            lambda: process, *command, env=environment(env), cwd=cwd, start_new_session=True
-        )
+        try:
+            process._transport, _ = await loop.subprocess_exec(
+                lambda: process, *command, env=environment(env), cwd=cwd, start_new_session=True
+            )
+        except FileNotFoundError as error:  # that of uvloop does not say what
+            error.filename = _missing(command[0], cwd)
+            raise
         try:
             process._watchdog = await _Watchdog.over(process.pid)
         finally:
@@ -89,6 +93,15 @@ class Process(asyncio.SubprocessProtocol):
         """Of the child, which is its group's too."""
         assert self._transport is not None
         return self._transport.get_pid()
+
+    @property
+    def ending(self) -> str:
+        """Why nothing more comes from the child."""
+        assert self._transport is not None
+        code = self._transport.get_returncode()
+        if code is None:
+            return "it closed its output"
+        return f"its process has ended ({f'exit status {code}' if code >= 0 else f'signal {-code}'})"
 
     async def write(self, data: bytes) -> None:
         """Write to standard input; waits while the child does not read.
@@ -108,14 +121,14 @@ class Process(asyncio.SubprocessProtocol):
         try:
             if (pipe := _input(self._transport)) is not None:
                 pipe.close()
-            if not await self._wait(seconds / 2):
+            if not await self.ended_within(seconds / 2):
                 self._signal(signal.SIGTERM)
-                await self._wait(seconds / 2)
+                await self.ended_within(seconds / 2)
         finally:
             self._signal(signal.SIGKILL)
             if self._watchdog is not None:
                 self._watchdog.dismiss()
-        await self._wait(1.0)
+        await self.ended_within(1.0)
         self._transport.close()
         if self._watchdog is not None:
             await self._watchdog.gone()
@@ -125,7 +138,8 @@ class Process(asyncio.SubprocessProtocol):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    async def _wait(self, seconds: float) -> bool:
+    async def ended_within(self, seconds: float) -> bool:
+        """Wait so long for the child to end; whether it has."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.exited.wait(), seconds)
         return self.exited.is_set()
@@ -207,6 +221,10 @@ class _Watchdog(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self._exited.set()
+
+
+def _missing(program: str, cwd: str | None) -> str:
+    return program if cwd is None or os.path.isdir(cwd) else cwd
 
 
 def _input(transport: asyncio.SubprocessTransport | None) -> asyncio.WriteTransport | None:

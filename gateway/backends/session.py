@@ -24,12 +24,13 @@ from mcp.shared.transport_context import TransportContext
 
 from gateway.backends import link, questions, verdict
 from gateway.backends.asks import missing_capability
+from gateway.backends.cause import because
 from gateway.backends.greeting import Greeting, Hello
 from gateway.backends.listing import not_offered
 from gateway.backends.modern import ORIGINAL_CLIENT_INFO, SUBSCRIPTION_ID
 from gateway.backends.running import Running, plain, unheard
 from gateway.backends.senders import Origin, exchange_of, level_of, logs_to, lowest, origin_of
-from gateway.backends.wire import Exchange, Transport
+from gateway.backends.wire import Exchange, Signals, Transport
 from gateway.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, BackendUnavailable
 from gateway.models import BackendReply, BackendRequest, JsonObject
 from gateway.protocol.clients import LOG_LEVEL
@@ -79,6 +80,8 @@ class Session:
         self._retired = False
         self._closing = asyncio.Event()
         self._gone = asyncio.Event()
+        self._signals = Signals()
+        self._fault: BaseException | None = None
         self._ready: asyncio.Future[None] | None = None
         self._owner: asyncio.Task[None] | None = None
         self._dispatcher: JSONRPCDispatcher[Origin] | None = None
@@ -215,7 +218,10 @@ class Session:
         seconds = monotonic() - started
         if error is None:
             return BackendReply(result, None, seconds, running.undeclared)
-        reply_error = verdict.of_error(self._route, exchange, error, retire=self.retire)
+        try:
+            reply_error = verdict.of_error(self._route, exchange, error, retire=self.retire)
+        except BackendUnavailable as failure:
+            raise self._explained(failure) from failure.__cause__
         return BackendReply(None, reply_error, seconds, running.undeclared)
 
     async def _send(
@@ -269,13 +275,14 @@ class Session:
         try:
             async with self._transport.open() as streams, anyio.create_task_group() as group:
                 dispatcher = JSONRPCDispatcher[Origin](streams.read, streams.write, transport_builder=origin_of)
-                streams.signals.on_gap, streams.signals.on_forgotten = self._hooks.on_gap, self.retire
+                self._signals = streams.signals
+                self._signals.on_gap, self._signals.on_forgotten = self._hooks.on_gap, self.retire
                 await group.start(self._pump, dispatcher)
                 self._dispatcher, self._gone = dispatcher, streams.gone
                 try:
                     self.greeting = await self._hello.say(self._greet, self._notify)
                 except BackendUnavailable as failure:
-                    self._ready.set_exception(failure)
+                    self._ready.set_exception(self._explained(failure))
                 else:
                     self._ready.set_result(None)
                     await self._closing.wait()
@@ -284,6 +291,7 @@ class Session:
             if not self._ready.done():
                 self._ready.set_exception(failures.exceptions[0])
         except* (OSError, ValueError, *verdict.HTTP_ERRORS) as errors:
+            self._fault = errors.exceptions[0]
             logger.debug("the session of %s could not be opened: %r", self._route, errors.exceptions)
 
     async def _pump(self, dispatcher: JSONRPCDispatcher[Origin], *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -299,9 +307,17 @@ class Session:
             logger.warning("a session of %s ended with %s", self._route, type(error).__name__)
             logger.debug("the session of %s ended", self._route, exc_info=error)
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(link.refused(self._route))
+            failure = link.refused(self._route)
+            failure.__cause__ = self._fault
+            self._ready.set_exception(failure)
             self._ready.exception()
         self._hooks.on_end(self)
+
+    def _explained(self, failure: BackendUnavailable) -> BackendUnavailable:
+        """With why the session has ended, where nothing nearer is known."""
+        if self._signals.reason and failure.__cause__ is None:
+            return because(failure, self._signals.reason)
+        return failure
 
     async def _greet(self, method: str, params: JsonObject, seconds: float) -> verdict.Answer:
         """One step of the greeting, never cancelled towards the backend."""

@@ -18,7 +18,7 @@ from gateway.backends.wire import OUTBOX, Exchange, Streams
 logger = logging.getLogger(__name__)
 
 _LAST_WORDS = 0.2
-"""Seconds in which the output of a child that has ended is still read."""
+"""Seconds in which the output of a child that has ended is still read, and one that closed it may end."""
 
 
 class Stdio:
@@ -44,9 +44,10 @@ class Stdio:
         gone = asyncio.Event()
         try:
             async with anyio.create_task_group() as carriers:
-                carriers.start_soon(self._read, process, incoming, gone)
+                streams = Streams(from_backend, to_backend, gone)
+                carriers.start_soon(self._read, process, incoming, streams)
                 carriers.start_soon(self._write, process, outgoing)
-                yield Streams(from_backend, to_backend, gone)
+                yield streams
                 carriers.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
@@ -63,17 +64,20 @@ class Stdio:
         """There is nothing beside the sessions."""
 
     async def _read(
-        self, process: Process, sink: MemoryObjectSendStream[SessionMessage | Exception], gone: asyncio.Event
+        self, process: Process, sink: MemoryObjectSendStream[SessionMessage | Exception], streams: Streams
     ) -> None:
         async with sink, anyio.create_task_group() as group:
-            group.start_soon(self._after_exit, process, group.cancel_scope, gone)
+            group.start_soon(self._after_exit, process, group.cancel_scope, streams)
             try:
                 await self._read_lines(process, sink)
+                await process.ended_within(_LAST_WORDS)
+                streams.signals.reason = process.ending
             except ValueError:
+                streams.signals.reason = f"it wrote a line of over {self._max_response} bytes"
                 logger.warning("%s wrote a line of over %d bytes; its session ends", self._route, self._max_response)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 logger.debug("the session of %s has ended", self._route)
-            gone.set()
+            streams.gone.set()
             group.cancel_scope.cancel()
 
     async def _read_lines(self, process: Process, sink: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
@@ -86,11 +90,12 @@ class Stdio:
             else:
                 await sink.send(SessionMessage(message))
 
-    async def _after_exit(self, process: Process, reading: anyio.CancelScope, gone: asyncio.Event) -> None:
+    async def _after_exit(self, process: Process, reading: anyio.CancelScope, streams: Streams) -> None:
         # A process that was left behind may hold the output open for ever.
         await process.exited.wait()
-        gone.set()
-        logger.info("the process of %s has ended", self._route)
+        streams.gone.set()
+        streams.signals.reason = process.ending
+        logger.info("%s: %s", self._route, process.ending)
         await asyncio.sleep(_LAST_WORDS)
         reading.cancel()
 

@@ -55,9 +55,9 @@ def of_error(route: str, exchange: Exchange, error: MCPError, *, retire: Callabl
 def raise_fault(route: str, exchange: Exchange) -> None:
     """Raise what ended the exchange without an answer, if anything did."""
     if exchange.fault == "refused":
-        raise link.refused(route)
+        raise link.refused(route) from exchange.cause
     if exchange.fault == "broken":
-        raise link.broken(route)
+        raise link.broken(route) from exchange.cause
     if exchange.fault == "too_large":
         raise link.too_large(route)
 

@@ -17,12 +17,13 @@ Fault = Literal["refused", "broken", "too_large", "abandoned"]
 
 class Signals:
     """What a transport tells of its session beside messages: ``on_gap``, when some of no request may have been missed,
-    ``on_forgotten``, when the backend no longer knows the session.
+    ``on_forgotten``, when the backend no longer knows the session. ``reason`` is why it has ended, where that is known.
     """
 
-    __slots__ = ("on_forgotten", "on_gap")
+    __slots__ = ("on_forgotten", "on_gap", "reason")
 
     def __init__(self) -> None:
+        self.reason = ""
         self.on_gap: Callable[[], None] = _nothing
         self.on_forgotten: Callable[[], None] = _nothing
 
@@ -50,14 +51,15 @@ OUTBOX = 256
 
 
 class Exchange:
-    """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer."""
+    """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer, ``cause`` why."""
 
-    __slots__ = ("_abandoned", "_scope", "fault", "headers", "status")
+    __slots__ = ("_abandoned", "_scope", "cause", "fault", "headers", "status")
 
     def __init__(self, headers: dict[str, str] | None = None) -> None:
         self.headers = headers or {}
         self.status: int | None = None
         self.fault: Fault | None = None
+        self.cause: BaseException | None = None
         self._abandoned = False
         self._scope: asyncio.Timeout | None = None
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as with_members
 
+from gateway.backends.cause import cause_of
 from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
 from gateway.backends.legacy_sse import LegacySse
@@ -189,6 +190,7 @@ async def test_a_server_that_dies_fails_its_calls_at_once_and_is_found_again(ser
             await pool.request(call("echo", {"text": "x"}), ignore)
         assert not refused.value.dispatched
         assert "127.0.0.1" not in refused.value.message
+        assert cause_of(refused.value) == "connection refused"
 
         server.restart()
         assert text(await pool.request(call("echo", {"text": "back"}), ignore)) == "back"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.backends.backoff import Backoff
+from gateway.backends.cause import cause_of
 from gateway.backends.dialer import Dialer
 from gateway.backends.process import Process
 from gateway.backends.session_pool import SessionPool
@@ -119,6 +120,7 @@ async def test_calls_in_flight_fail_at_once_when_it_dies_and_it_is_back_for_the_
                 await task
             assert failure.value.dispatched
             assert not failure.value.retryable
+            assert cause_of(failure.value) == "its process has ended (signal 9)"
         assert time.monotonic() - started < 5
         assert int(await again(pool)) != first
         assert events.lost == 1
@@ -150,14 +152,24 @@ async def test_one_that_cannot_start_is_not_started_over_and_over(tmp_path: Path
     assert len(count.read_text().splitlines()) < 8
 
 
-@pytest.mark.parametrize("command", [("/nowhere/at/all",), (sys.executable, "-c", "import sys; sys.exit(3)")])
-async def test_what_is_no_server_is_unavailable_and_its_command_is_not_told(command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("command", "cause"),
+    [
+        (("/nowhere/at/all",), "not found: all"),
+        ((sys.executable, "-c", "import sys; sys.exit(3)"), "its process has ended (exit status 3)"),
+        ((sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"), "its process has ended (signal 15)"),
+    ],
+)
+async def test_what_is_no_server_is_unavailable_and_only_the_operator_is_told_why(
+    command: tuple[str, ...], cause: str
+) -> None:
     async with backend(command=command) as pool:
         with pytest.raises(BackendUnavailable) as failure:
             await pool.request(call("pid"), ignore)
 
     assert not failure.value.dispatched
     assert command[0] not in failure.value.message
+    assert cause_of(failure.value) == cause
 
 
 @pytest.mark.parametrize("on_discover", ["error", "silence", "die"])
