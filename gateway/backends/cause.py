@@ -14,8 +14,9 @@ _MAX = 200
 
 
 def because(failure: _F, reason: str) -> _F:
-    """The failure with its reason, which clients are never told."""
-    failure.add_note(reason)
+    """The failure with its reason, where there is one; clients are never told."""
+    if reason:
+        failure.add_note(reason)
     return failure
 
 

@@ -218,10 +218,8 @@ class Session:
         seconds = monotonic() - started
         if error is None:
             return BackendReply(result, None, seconds, running.undeclared)
-        try:
-            reply_error = verdict.of_error(self._route, exchange, error, retire=self.retire)
-        except BackendUnavailable as failure:
-            raise self._explained(failure) from failure.__cause__
+        reason = self._signals.reason
+        reply_error = verdict.of_error(self._route, exchange, error, retire=self.retire, reason=reason)
         return BackendReply(None, reply_error, seconds, running.undeclared)
 
     async def _send(
@@ -282,7 +280,7 @@ class Session:
                 try:
                     self.greeting = await self._hello.say(self._greet, self._notify)
                 except BackendUnavailable as failure:
-                    self._ready.set_exception(self._explained(failure))
+                    self._ready.set_exception(because(failure, self._signals.reason))
                 else:
                     self._ready.set_result(None)
                     await self._closing.wait()
@@ -312,12 +310,6 @@ class Session:
             self._ready.set_exception(failure)
             self._ready.exception()
         self._hooks.on_end(self)
-
-    def _explained(self, failure: BackendUnavailable) -> BackendUnavailable:
-        """With why the session has ended, where nothing nearer is known."""
-        if self._signals.reason and failure.__cause__ is None:
-            return because(failure, self._signals.reason)
-        return failure
 
     async def _greet(self, method: str, params: JsonObject, seconds: float) -> verdict.Answer:
         """One step of the greeting, never cancelled towards the backend."""

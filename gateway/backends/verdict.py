@@ -10,6 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED
 
 from gateway.backends import link
+from gateway.backends.cause import because
 from gateway.backends.wire import Exchange
 from gateway.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from gateway.models import JsonObject, Principal
@@ -38,8 +39,12 @@ class Answer:
     exchange: Exchange
 
 
-def of_error(route: str, exchange: Exchange, error: MCPError, *, retire: Callable[[], None]) -> JsonObject:
+def of_error(
+    route: str, exchange: Exchange, error: MCPError, *, retire: Callable[[], None], reason: str = ""
+) -> JsonObject:
     """The backend's error to be relayed; ``retire`` is called when the session is of no more use.
+
+    ``reason`` is why the session has ended, if that is known.
 
     Raises:
         BackendUnavailable: it is none of the backend's.
@@ -48,7 +53,7 @@ def of_error(route: str, exchange: Exchange, error: MCPError, *, retire: Callabl
     _raise_status(route, exchange.status or 200, error.code, retire)
     for code, beginnings, failure in _OF_THE_SDK:
         if error.code == code and error.message.startswith(beginnings):
-            raise failure(route)
+            raise because(failure(route), reason)
     return error.error.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
