@@ -14,7 +14,9 @@ from mcp.shared.inbound import X_MCP_HEADER_KEY, find_invalid_x_mcp_header, x_mc
 from gateway.definitions.cleaning import Unclean, clean
 from gateway.definitions.hidden import is_clean
 from gateway.definitions.lock import Drift, Lock, drift
+from gateway.definitions.schemas import MAX_DEPTH, Unusable, compiled, refuse_bomb, refuse_depth
 from gateway.definitions.structure import Schema, rebuilt
+from gateway.definitions.work import Unbounded
 from gateway.models import Entry, Kind, Listing
 from gateway.protocol.naming import is_valid, public_name
 from gateway.protocol.strict_json import encode
@@ -125,8 +127,8 @@ class _Maker:
         if kind == "tool":
             _refuse_unusable(name, shown, over_http=self._over_http)
         entry = _made(self._route, kind, name, shown, self._prefix)
-        if len(entry.rendered) > MAX_DEFINITION_BYTES:
-            raise _Unfit(f"it is over {MAX_DEFINITION_BYTES} bytes")
+        if kind == "tool":
+            _refuse_schemas(entry)
         if removed:
             self._findings.cleaned.append(Finding(self._route.name, kind, _shown(name), removed))
         return entry
@@ -140,11 +142,29 @@ def _shown(name: Any) -> str:
 
 def _presentable(definition: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     try:
-        if is_clean(encode(definition)):
-            return definition, ""
+        encoded = encode(definition)
     except UnicodeEncodeError:
-        pass  # a lone surrogate
-    return clean(definition)
+        encoded = b"\xff"  # a lone surrogate
+    except RecursionError:
+        raise _Unfit(f"it is nested deeper than {MAX_DEPTH} levels") from None
+    if len(encoded) > MAX_DEFINITION_BYTES:
+        raise _Unfit(f"it is over {MAX_DEFINITION_BYTES} bytes")
+    try:
+        refuse_depth(definition)
+    except Unbounded as error:
+        raise _Unfit(str(error)) from None
+    return (definition, "") if is_clean(encoded) else clean(definition)
+
+
+def _refuse_schemas(tool: Entry) -> None:
+    try:
+        compiled(tool.input_schema)
+    except Unusable as error:
+        raise _Unfit(f"its input schema cannot judge arguments: {error}") from None
+    try:
+        refuse_bomb(tool.definition.get("outputSchema"))
+    except Unusable as error:
+        raise _Unfit(f"its output schema is refused: {error}") from None
 
 
 def _refuse_unusable(name: str, definition: Mapping[str, Any], *, over_http: bool) -> None:

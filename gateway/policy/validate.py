@@ -1,80 +1,54 @@
 """Do the arguments fit the tool's input schema? JSON Schema 2020-12, or the dialect that ``$schema`` names.
 
-Compiled once for each definition. Nothing is ever fetched: a ``$ref`` that leaves the document makes the tool
-uncallable, with a message that says so. Backtracking of patterns is bounded. Messages hold no argument's value.
+Compiled once for each definition, or found unusable once. Nothing is ever fetched, and the time that a schema can take
+is bounded (``definitions.schemas``). Messages hold no argument's value.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Any, Protocol
+from typing import Any
 
-import jsonschema_rs
-import msgspec
-
+from gateway.definitions.schemas import Exhausting, Unusable, Validator, compiled
 from gateway.errors import BackendUnavailable, InvalidArguments
 from gateway.models import Call
 
 MAX_VIOLATIONS = 20
-_KEPT = 4096
 _SHOWN = 160
 
 
-class Validator(Protocol):
-    """A compiled schema."""
-
-    def is_valid(self, instance: Any) -> bool:
-        """Whether it fits."""
-        ...
-
-    def iter_errors(self, instance: Any) -> Any:
-        """Each way in which it does not."""
-        ...
-
-
 class Validate:
-    """The check; keeps compiled schemas by their JSON text."""
-
-    def __init__(self) -> None:
-        self._compiled: OrderedDict[bytes, Validator] = OrderedDict()
+    """The check. What a schema is compiled to is kept by its text (``definitions.schemas``)."""
 
     async def __call__(self, call: Call) -> None:
         """Allow, or raise ``InvalidArguments`` with every violation and its path."""
         if call.entry.kind != "tool":
             return
-        schema = call.entry.input_schema
-        validator = self._compiled.get(schema) or self._compile(schema, call.entry.name)
-        if not validator.is_valid(call.arguments) and not _fits_without_nulls(validator, call.arguments):
+        try:
+            validator = compiled(call.entry.input_schema)
+            fits = validator.is_valid(call.arguments) or _fits_without_nulls(validator, call.arguments)
+        except Unusable:
+            raise _unusable(call.entry.name) from None
+        except Exhausting:
+            raise _exhausting(call.entry.name) from None
+        if not fits:
             raise _refusal(call.entry.name, validator, call.arguments)
 
-    def _compile(self, schema: bytes, name: str) -> Validator:
-        try:
-            validator = compile_schema(schema)
-        except (ValueError, jsonschema_rs.ReferencingError):
-            raise BackendUnavailable(
-                f"The input schema of {name} is no usable JSON Schema by itself, so no call can be checked.",
-                dispatched=False,
-                retryable=False,
-                hint="The owner of the tool has to mend its input schema.",
-            ) from None
-        self._compiled[schema] = validator
-        if len(self._compiled) > _KEPT:
-            self._compiled.popitem(last=False)
-        return validator
+
+def _unusable(name: str) -> BackendUnavailable:
+    """The catalogue leaves such tools out; this one is only met where it does not look."""
+    return BackendUnavailable(
+        f"The input schema of {name} is no usable JSON Schema by itself, so no call can be checked.",
+        dispatched=False,
+        retryable=False,
+        hint="The owner of the tool has to mend its input schema.",
+    )
 
 
-def compile_schema(schema: bytes) -> Validator:
-    """Compile the JSON text of a schema.
-
-    Raises:
-        ValueError: it is no valid schema, or refers to something outside itself.
-        jsonschema_rs.ReferencingError: a reference in it leads nowhere.
-    """
-    return jsonschema_rs.validator_for(
-        msgspec.json.decode(schema),
-        offline=True,
-        mask="the value",
-        pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20),
+def _exhausting(name: str) -> InvalidArguments:
+    return InvalidArguments(
+        f"The arguments of {name} are too many, too long or nested too deep to be held against its input schema.",
+        violations=[{"path": "arguments", "problem": "too much to check"}],
+        hint="Send less in one call.",
     )
 
 

@@ -87,3 +87,23 @@ def test_a_property_that_is_called_like_the_header_annotation_stays() -> None:
         "x-mcp-header": {"type": "string", "default": {"x-mcp-header": 1}},
         "a": {"type": "string"},
     }
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (tool("a", {"type": "nonsense"}), "input schema"),
+        (tool("a", {"$ref": "https://x.example/s.json"}), "input schema"),
+        (tool("a", {"properties": {"x": {"pattern": r"(\w)\1"}}}), "too long"),
+        (tool("a", {}, outputSchema={"$ref": "#"}), "output schema"),
+        (tool("a", {}, description=["x"]), "no text"),
+        (tool("a", {}, _meta=json.loads("[" * 80 + "]" * 80)), "64 levels"),
+        (tool("a", {}, _meta=json.loads("[" * 900 + "]" * 900)), "64 levels"),
+        (tool("a", {}, description="x" * 200_001), "bytes"),
+    ],
+)
+def test_a_tool_that_could_harm_is_left_out_alone(bad: Any, why: str) -> None:
+    entries, findings = made(listing("one", bad, tool("good")))
+    assert list(entries.shown["tool"]) == ["one__good"]
+    (omitted,) = findings.omitted
+    assert why in omitted.reason

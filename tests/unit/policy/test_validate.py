@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.definitions.schemas import _judged
 from gateway.errors import BackendUnavailable, InvalidArguments
-from gateway.policy import validate
-from gateway.policy.validate import MAX_VIOLATIONS, Validate, compile_schema
+from gateway.policy.validate import MAX_VIOLATIONS, Validate
 
 from ..fakes import call, entry
 
@@ -213,6 +214,11 @@ async def uncallable(schema: Any) -> str:
         {"properties": {"a": {"pattern": "("}}},
         {"properties": {"a": {"minLength": "x"}}},
         {"$ref": 5},
+        {"$ref": "#"},
+        {"allOf": [{"$ref": "#"}]},
+        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        {"not": {"$ref": "#"}},
+        {"$dynamicRef": "#"},
         {"properties": {"a": {"pattern": "(a{1000}){1000}{1000}"}}},
     ],
 )
@@ -223,19 +229,9 @@ async def test_a_schema_that_leaves_its_document_or_is_none_makes_the_tool_uncal
     assert "passwd" not in said
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"$ref": "#"},
-        {"allOf": [{"$ref": "#"}]},
-        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
-        {"not": {"$ref": "#"}},
-        {"$dynamicRef": "#"},
-        {"unevaluatedProperties": {"$ref": "#"}},
-    ],
-)
-async def test_a_schema_that_refers_to_itself_ends(schema: Any) -> None:
-    await checked(schema, {"a": {"a": {"a": 1}}})
+async def test_a_schema_that_refers_to_itself_ends() -> None:
+    await checked({"unevaluatedProperties": {"$ref": "#"}}, {"a": {"a": {"a": 1}}})
+    await checked({"properties": {"a": {"$dynamicRef": "#"}}}, {"a": {"a": {"a": 1}}})
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(?=a)(a+)+$", "^(a|a)*(?!b)$", r"^(\w+\s?)*(?=x)$"])
@@ -246,19 +242,24 @@ async def test_a_pattern_that_backtracks_is_bounded(pattern: str) -> None:
     assert time.process_time() - began < 2.0
 
 
-async def test_a_definition_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[bytes] = []
-
-    def counted(schema: bytes) -> Any:
-        compiled.append(schema)
-        return compile_schema(schema)
-
-    monkeypatch.setattr(validate, "compile_schema", counted)
-    step = Validate()
+@pytest.mark.parametrize(
+    "schema", [{"properties": {"once": {"type": "integer"}}}, {"type": "nonsense", "title": "once"}]
+)
+async def test_a_definition_is_looked_at_once_whether_it_can_be_used_or_not(schema: Any) -> None:
+    step, before = Validate(), _judged.cache_info().misses
     for number in range(3):
-        await checked({"properties": {"a": {"type": "integer"}}}, {"a": number}, step)
-        await checked({"properties": {"a": {"type": "string"}}}, {"a": "x"}, step)
-    assert len(compiled) == 2
+        with suppress(BackendUnavailable):
+            await checked(schema, {"once": number}, step)
+    assert _judged.cache_info().misses == before + 1
+
+
+async def test_what_might_take_too_long_to_judge_is_refused_with_words() -> None:
+    schema = {"properties": {"a": {"items": {"pattern": "(?!x)y"}}}}
+    assert await checked(schema, {"a": ["yes"] * 100}) is None
+    refusal = await checked(schema, {"a": [CANARY * 10] * 10_000})
+    assert refusal is not None
+    assert "deploy__rollback" in refusal.message
+    assert CANARY not in refusal.message + json.dumps(refusal.data)
 
 
 async def test_another_definition_of_the_same_tool_is_judged_by_itself() -> None:
