@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -65,12 +65,12 @@ class _Subject(msgspec.Struct):
     rule: str
 
 
-class _End(msgspec.Struct):
+class _Verdict(msgspec.Struct):
+    """How it ended; then ``duration_ms`` and ``backend_ms``."""
+
     outcome: str | None
     http_status: int | None
     dispatched: bool
-    duration_ms: float | None
-    backend_ms: float | None
 
 
 _SUBJECT = attrgetter(
@@ -78,7 +78,8 @@ _SUBJECT = attrgetter(
 )
 _json = msgspec.json.Encoder()
 _sorted_json = msgspec.json.Encoder(order="sorted")
-_NO_END = _json.encode(_End(None, None, False, None, None))[1:-1]  # noqa: FBT003 - an intent has not ended
+_KINDS: Mapping[Kind, bytes] = {"intent": b"intent", "outcome": b"outcome", "request": b"request"}
+_NOT_ENDED = b'"outcome":null,"http_status":null,"dispatched":false,"duration_ms":null,"backend_ms":null'
 
 
 def line_hash(line: bytes) -> str:
@@ -125,9 +126,9 @@ class Encoder:
         if not frame or rule != event.rule:
             frame = self._frame(event)
             event.frame = event.rule, frame
-        end = _NO_END if kind == "intent" else _end(event, now)
+        end = _NOT_ENDED if kind == "intent" else _end(event, now)
         result = NO_RESULT if event.answer is None else self.results.fields(event.answer)
-        return b'"event":"%b","time":"%b",%b,%b%b' % (kind.encode(), timestamp(now).encode(), frame, end, result)
+        return b'"event":"%b","time":"%b",%b,%b%b' % (_KINDS[kind], timestamp(now), frame, end, result)
 
     def _frame(self, event: AuditEvent) -> bytes:
         """The fields from ``request_id`` to ``arguments``."""
@@ -195,25 +196,27 @@ def _end(event: AuditEvent, now: float) -> bytes:
     duration, backend = event.duration_ms, event.backend_ms
     if duration is None and event.started:
         duration = (now - event.started) * 1000
-    end = _End(
-        event.outcome,
-        event.http_status,
-        event.dispatched,
-        None if duration is None else round(duration, 3),
-        None if backend is None else round(backend, 3),
+    return b'%b,"duration_ms":%b,"backend_ms":%b' % (
+        _verdict(event.outcome, event.http_status, event.dispatched),
+        b"null" if duration is None else b"%.3f" % duration,
+        b"null" if backend is None else b"%.3f" % backend,
     )
-    return _json.encode(end)[1:-1]
 
 
-def timestamp(seconds: float) -> str:
+@lru_cache(maxsize=256)
+def _verdict(outcome: str, http_status: int | None, dispatched: bool) -> bytes:
+    return _json.encode(_Verdict(outcome, http_status, dispatched))[1:-1]
+
+
+def timestamp(seconds: float) -> bytes:
     """RFC 3339 in UTC with microseconds."""
-    micros = round(seconds * 1_000_000)
-    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    return b"%b.%06dZ" % (_second(whole), micros)
 
 
 @lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(seconds: int) -> bytes:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode("ascii")
 
 
 def _dump(value: Any) -> bytes:

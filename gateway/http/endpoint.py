@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from gateway.errors import InvalidRequest, Refusal
 from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
-from gateway.http.responder import Responder
+from gateway.http.responder import Responder, Silences
 from gateway.http.resumption import Events, ResumableResponder
 from gateway.http.server import LEFT
 from gateway.pipeline import Pipeline
@@ -18,6 +18,8 @@ from gateway.protocol.answers import Answer
 from gateway.protocol.inbound import Inbound
 
 PATH = "/mcp"
+
+_NONE: frozenset[str] = frozenset()
 
 _Out = tuple[Any, list[tuple[bytes, bytes]]]
 """How to send, and the headers that every answer has."""
@@ -38,6 +40,7 @@ class Endpoint:
         self._guard = guard
         self._conversations = conversations
         self._events = Events()
+        self._silences = Silences()
         self._max_body = max_body
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count(1)
@@ -65,7 +68,18 @@ class Endpoint:
                 reply_headers.append((b"allow", b"POST"))
             await Responder(send, reply_headers, may_stream=False).finish(await self._pipeline.refuse(inbound, refusal))
             return
-        await self._serve(scope, inbound, send, reply_headers)
+        if scope["method"] != "POST":
+            await self._serve(scope, inbound, send, reply_headers)
+            return
+        responder = self._responder(scope, inbound, send, reply_headers)
+        try:
+            answer = await self._pipeline.post(inbound, responder)
+            if answer.opens is None:
+                await responder.finish(answer)
+            else:
+                await self._finish(answer, responder, inbound, (send, reply_headers))
+        finally:
+            responder.abandon()
 
     def _admit(self, scope: Mapping[str, Any], inbound: Inbound) -> None:
         """What is refused before anybody is authenticated."""
@@ -87,14 +101,9 @@ class Endpoint:
     async def _serve(
         self, scope: MutableMapping[str, Any], inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]
     ) -> None:
+        """GET, DELETE and OPTIONS."""
         method = scope["method"]
-        if method == "POST":
-            responder = self._responder(scope, inbound, send, headers)
-            try:
-                await self._finish(await self._pipeline.post(inbound, responder), responder, inbound, (send, headers))
-            finally:
-                responder.abandon()
-        elif method == "GET":
+        if method == "GET":
             responder = Responder(send, headers, may_stream=False)
             answer = self._resumed(await self._pipeline.stream(inbound), inbound)
             await self._finish(answer, responder, inbound, (send, headers))
@@ -112,9 +121,16 @@ class Endpoint:
     ) -> Responder:
         may_stream = guards.accepts(inbound.headers, "text/event-stream")
         if not may_stream or "mcp-session-id" not in inbound.headers:
-            return Responder(send, headers, may_stream=may_stream, conversations=self._conversations)
+            return Responder(
+                send, headers, may_stream=may_stream, conversations=self._conversations, silences=self._silences
+            )
         responder = ResumableResponder(
-            send, headers, conversations=self._conversations, events=self._events, toolset=inbound.toolset
+            send,
+            headers,
+            conversations=self._conversations,
+            events=self._events,
+            toolset=inbound.toolset,
+            silences=self._silences,
         )
         scope[LEFT] = responder.left
         return responder
@@ -159,10 +175,15 @@ def _toolset(path: str) -> str | None:
 
 
 def _read_headers(
-    raw: Iterable[tuple[bytes, bytes]],
+    raw: Sequence[tuple[bytes, bytes]],
 ) -> tuple[dict[str, str], frozenset[str], tuple[bytes, ...]]:
     """Names in lower case to values, the names that came more than once, and every Authorization value."""
-    headers: dict[str, str] = {}
+    once = dict(raw)
+    if len(once) == len(raw):
+        token = once.pop(b"authorization", None)
+        headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in once.items()}
+        return headers, _NONE, () if token is None else (token,)
+    headers = {}
     repeated: set[str] = set()
     authorization: list[bytes] = []
     for name_bytes, value in raw:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from gateway.errors import ClientSilent
@@ -33,21 +34,27 @@ Send = Callable[[Any], Awaitable[None]]
 class Responder:
     """Sends one answer; implements ``ports.Channel`` until ``finish``.
 
-    ``may_stream``: the client takes an event stream.
+    ``may_stream``: the client takes an event stream. ``silences``: those of all answers.
     """
 
     def __init__(
-        self, send: Send, headers: RawHeaders, *, may_stream: bool, conversations: Conversations | None = None
+        self,
+        send: Send,
+        headers: RawHeaders,
+        *,
+        may_stream: bool,
+        conversations: Conversations | None = None,
+        silences: Silences | None = None,
     ) -> None:
         self._send = send
         self._headers = headers
         self._may_stream = may_stream
         self._conversations = conversations
+        self._silences = silences or Silences()
         self._of: tuple[str, str | int] | None = None
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._wake: asyncio.Event | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._silence: asyncio.TimerHandle | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -72,8 +79,12 @@ class Responder:
 
     def dispatched(self) -> None:
         """See ``ports.Channel``."""
-        if self._may_stream and self._silence is None:
-            self._silence = asyncio.get_running_loop().call_later(KEEP_ALIVE_SECONDS, self._open)
+        if self._may_stream:
+            self._silences.watch(self)
+
+    def fill(self) -> None:
+        """Nothing was said for ``KEEP_ALIVE_SECONDS`` after dispatch."""
+        self._open()
 
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Queue a notification; the oldest are dropped for a client that does not read."""
@@ -84,8 +95,7 @@ class Responder:
     async def finish(self, answer: Answer) -> None:
         """Send the answer and end the response."""
         self._over()
-        if self._silence is not None:
-            self._silence.cancel()
+        self._silences.forget(self)
         if self._pump is None:
             await self._plain(answer)
             return
@@ -97,8 +107,7 @@ class Responder:
     def abandon(self) -> None:
         """Nothing more is sent, where ``finish`` was not reached because the client left."""
         self._over()
-        if self._silence is not None:
-            self._silence.cancel()
+        self._silences.forget(self)
         if self._pump is not None:
             self._pump.cancel()
 
@@ -150,6 +159,38 @@ class Responder:
         except TimeoutError:
             pass
         wake.clear()
+
+
+class Silences:
+    """Answers that are awaited and say nothing. One timer for all: setting one for each costs more than its checks."""
+
+    def __init__(self) -> None:
+        self._since: dict[Responder, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, responder: Responder) -> None:
+        """Fill its silence from now on, unless it is forgotten in time."""
+        self._since.setdefault(responder, monotonic())
+        if self._timer is None:
+            self._look_in(KEEP_ALIVE_SECONDS)
+
+    def forget(self, responder: Responder) -> None:
+        """It has ended."""
+        self._since.pop(responder, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = monotonic()
+        while self._since:
+            first, since = next(iter(self._since.items()))
+            if since + KEEP_ALIVE_SECONDS > now:
+                self._look_in(since + KEEP_ALIVE_SECONDS - now)
+                return
+            del self._since[first]
+            first.fill()
+
+    def _look_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
 
 def event(body: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.http.conversations import Conversations
 from gateway.http.kept import Kept, Reader, Timer
-from gateway.http.responder import RawHeaders, Responder, Send
+from gateway.http.responder import RawHeaders, Responder, Send, Silences
 from gateway.http.streams import serve
 from gateway.protocol.answers import Answer
 
@@ -148,14 +148,22 @@ class ResumableResponder(Responder):
     """
 
     def __init__(
-        self, send: Send, headers: RawHeaders, *, conversations: Conversations, events: Events, toolset: str | None
+        self,
+        send: Send,
+        headers: RawHeaders,
+        *,
+        conversations: Conversations,
+        events: Events,
+        toolset: str | None,
+        silences: Silences | None = None,
     ) -> None:
-        super().__init__(send, headers, may_stream=True, conversations=conversations)
+        super().__init__(send, headers, may_stream=True, conversations=conversations, silences=silences)
         self._events = events
         self._toolset = toolset
         self._call: tuple[str, asyncio.Task[Any]] | None = None
         self._kept: Kept | None = None
         self._reader: Reader | None = None
+        self._opening: asyncio.TimerHandle | None = None
 
     def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
@@ -168,8 +176,8 @@ class ResumableResponder(Responder):
         """See ``ports.Channel``."""
         if self._call is None:
             super().dispatched()
-        elif self._silence is None:
-            self._silence = asyncio.get_running_loop().call_later(OPEN_SECONDS, self._open)
+        elif self._opening is None:
+            self._opening = asyncio.get_running_loop().call_later(OPEN_SECONDS, self._open)
 
     async def finish(self, answer: Answer) -> None:
         """Send the answer and end the response; where the client has left, keep it.
@@ -177,6 +185,8 @@ class ResumableResponder(Responder):
         Raises:
             CancelledError: the client has left, or reads nothing.
         """
+        if self._opening is not None:
+            self._opening.cancel()
         if self._kept is None or self._pump is None:
             await super().finish(answer)
             return
@@ -187,6 +197,8 @@ class ResumableResponder(Responder):
     def abandon(self) -> None:
         """Nothing more is sent; an answer that was given can still be fetched."""
         super().abandon()
+        if self._opening is not None:
+            self._opening.cancel()
         if self._kept is not None:
             self._kept.abandon()
 

@@ -9,10 +9,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
+from urllib.parse import unquote
 
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -24,6 +29,7 @@ LEFT = "gateway.left"
 The value is called then, and returns whether the request goes on.
 """
 
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 _TIMED_OUT = (408, "The request did not arrive in time.")
 _MALFORMED = (400, "This is not a well-formed HTTP request.")
 _TOO_LARGE = (431, "The request head is too large.")
@@ -41,6 +47,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     _phase = "head"
     _head_bytes = 0
+    _packet = 0
+    _head_at_most = 0
     _timer: asyncio.TimerHandle | None = None
     _resting_since = 0.0
     _task: asyncio.Task[None] | None = None
@@ -52,9 +60,10 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a timer runs only while a request is incomplete."""
-        before = self._phase
+        before, self._packet = self._phase, len(data)
         if before == "head":
             self._head_bytes += len(data)
+            self._head_at_most += len(data)
         super().data_received(data)
         if self._phase == "head" and self._head_bytes > MAX_HEAD_BYTES:
             self._end(*_TOO_LARGE)
@@ -64,29 +73,70 @@ class GatewayProtocol(HttpToolsProtocol):
             self._arm(self.head_timeout if self._phase == "head" else self.body_timeout)
 
     def on_message_begin(self) -> None:
-        """A request starts."""
-        super().on_message_begin()
+        """A request starts, somewhere in what was received last."""
         self._phase = "head"
+        self._head_at_most = self._packet
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: serve it, unless it is larger than anybody needs."""
-        self._phase, self._head_bytes = "body", 0
-        headers = self.headers
-        if len(headers) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > MAX_HEAD_BYTES:
+        may_be_large = self._head_at_most > MAX_HEAD_BYTES
+        self._phase, self._head_bytes, headers = "body", 0, self.headers
+        if len(headers) > MAX_HEADERS or (may_be_large and _size(headers) > MAX_HEAD_BYTES):
             self._end(*_TOO_LARGE)
             return
-        super().on_headers_complete()
+        former, parser = self.cycle, self.parser
+        version = parser.get_http_version()
+        self.cycle = _Cycle(
+            self,
+            self._scope(version),
+            expects_continue=(b"expect", b"100-continue") in headers,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+        )
+        if former is None or former.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _scope(self, version: str) -> dict[str, Any]:
+        path, raw_path, query = _path_of(self.url)
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+        }
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; none is kept of a request that was refused by its head, or answered already."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._phase = "idle"
-        if self.cycle is not None:
-            super().on_message_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """A piece of the body; none is kept of a request that was refused by its head."""
-        if self.cycle is not None:
-            super().on_body(body)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def send_400_response(self, msg: str) -> None:
         """What the parser does not take is no HTTP."""
@@ -139,7 +189,7 @@ class GatewayProtocol(HttpToolsProtocol):
         return left is not None and bool(left())
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        task = self._task = self.loop.create_task(cycle.run_asgi(_Answer(cycle, app)))
+        task = self._task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
@@ -170,66 +220,123 @@ class GatewayProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class _Answer:
-    """The application with one request's ``send``: what has its length and comes in one piece leaves in one write.
+class _Cycle(RequestResponseCycle):
+    """One request and its answer; what of an answer has its length and comes in one piece leaves in one write.
 
     Everything else, streams above all, goes the long way through uvicorn.
     """
 
-    __slots__ = ("_app", "_cycle", "_start")
-
-    def __init__(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._cycle = cycle
-        self._app = app
+    def __init__(self, protocol: GatewayProtocol, scope: Any, *, expects_continue: bool, keep_alive: bool) -> None:
+        super().__init__(
+            scope=scope,
+            transport=protocol.transport,
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=protocol.access_logger,
+            access_log=False,
+            default_headers=protocol.server_state.default_headers,
+            message_event=_Arrival(),
+            expect_100_continue=expects_continue,
+            keep_alive=keep_alive,
+            on_response=protocol.on_response_complete,
+        )
         self._start: Any = None
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def run_asgi(self, app: Any) -> None:
         """Serve, without a report or an invented answer when it was cancelled."""
         try:
-            await self._app(scope, receive, self._send)
+            await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             # The client left, or the drain is over. A status would claim that nothing was executed: say none.
-            self._cycle.transport.close()
-            self._cycle.disconnected = True
+            self.transport.close()
+            self.disconnected = True
+        except Exception:
+            self.logger.exception("Exception in ASGI application")
+            await self._unanswered()
+        else:
+            if not self.response_complete and not self.disconnected:
+                await self._unanswered()
+        finally:
+            self.on_response = _nothing
 
-    async def _send(self, message: Any) -> None:
-        cycle, start = self._cycle, self._start
+    async def send(self, message: Any) -> None:
+        """See ASGI: head and body wait for each other where they are all of an answer."""
+        start = self._start
         if start is None:
             if message["type"] == "http.response.start":
                 self._start = message
             else:
-                await cycle.send(message)
+                await super().send(message)
             return
         self._start = None
-        body = message.get("body", b"")
-        head = b"" if message.get("more_body") else _head_of(start, body, cycle)
-        if not head:
-            await cycle.send(start)
-            await cycle.send(message)
-            return
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        cycle.transport.write(head + body)
-        cycle.message_event.set()
-        cycle.on_response()
+        if not self._at_once(start, message):
+            await super().send(start)
+            await super().send(message)
+
+    def _at_once(self, start: Any, message: Any) -> bool:
+        """Send a whole answer on a connection that stays. False where it is anything else, or malformed: nothing left."""
+        headers, body = start["headers"], message.get("body", b"")
+        lines = [STATUS_LINE[start["status"]], *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
+        head = b"".join(lines)
+        if (
+            message.get("more_body")
+            or (b"content-length", b"%d" % len(body)) not in headers
+            or head.count(b"\n") != len(lines)
+            or head.count(b"\r") != len(lines)
+            or b"\nconnection:" in head
+            or b"\ntransfer-encoding:" in head
+            or not self.keep_alive
+            or self.disconnected
+            or self.flow.write_paused
+            or self.default_headers
+            or self.scope["method"] == "HEAD"
+        ):
+            return False
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(head + body)
+        self.message_event.set()
+        self.on_response()
+        return True
+
+    async def _unanswered(self) -> None:
+        """Say 500 where nothing was said, or end what was begun."""
+        if self.response_started:
+            self.transport.close()
+        else:
+            self._start = None
+            await self.send_500_response()
 
 
-def _head_of(start: Any, body: bytes, cycle: RequestResponseCycle) -> bytes:
-    """The head of a whole answer on a connection that stays; empty where it is anything else, or malformed."""
-    headers = start["headers"]
-    lines = [STATUS_LINE[start["status"]], *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
-    head = b"".join(lines)
-    if (
-        (b"content-length", b"%d" % len(body)) not in headers
-        or head.count(b"\n") != len(lines)
-        or head.count(b"\r") != len(lines)
-        or b"\nconnection:" in head
-        or b"\ntransfer-encoding:" in head
-        or not cycle.keep_alive
-        or cycle.disconnected
-        or cycle.flow.write_paused
-        or cycle.default_headers
-        or cycle.scope["method"] == "HEAD"
-    ):
-        return b""
-    return head
+class _Arrival(asyncio.Event):
+    """That more of a request has come, or no more will. Most requests are whole before anybody waits."""
+
+    def __init__(self) -> None:
+        self._value = False
+        self._waiters: Any = ()
+
+    async def wait(self) -> Literal[True]:
+        """See ``asyncio.Event``."""
+        if not self._value and not self._waiters:
+            self._waiters = deque()
+        return await super().wait()
+
+
+def _size(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    return sum(map(len, chain.from_iterable(headers)))
+
+
+@lru_cache(maxsize=1024)
+def _path_of(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, raw path and query string of a request target.
+
+    Raises:
+        httptools.HttpParserInvalidURLError: it is none.
+    """
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
+
+
+def _nothing() -> None:
+    """Nobody waits for the end of this answer any more."""
