@@ -217,7 +217,9 @@ class Bench:
         return Target("gateway", port, pid, "bench__echo", bearer)
 
     def _routes(self, port: int) -> Path:
-        file = self._folder / "routes.yaml"
+        # A folder of its own, as in production: the gateway watches it, and the audit is written elsewhere.
+        file = self._folder / "config" / "routes.yaml"
+        file.parent.mkdir(exist_ok=True)
         file.write_text(ROUTES.format(port=port, backend=self._backend, folder=self._folder, scope=SCOPES[0]))
         return file
 

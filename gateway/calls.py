@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import msgspec
@@ -50,26 +50,25 @@ _TRUE = (True, msgspec.Raw(b"true"))
 _OURS = ("_meta", "inputResponses", "requestState")
 
 
-async def call_tool(exchange: Exchange, policy: Policy) -> answers.Answer:
+def call_tool(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
     """``tools/call``."""
     entry = _named(exchange, "tool")
-    arguments = _object(exchange, "arguments")
-    return await _governed(exchange, policy, entry, arguments)
+    return _governed(exchange, policy, entry, _object(exchange, "arguments"))
 
 
-async def get_prompt(exchange: Exchange, policy: Policy) -> answers.Answer:
+def get_prompt(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
     """``prompts/get``."""
     entry = _named(exchange, "prompt")
-    return await _governed(exchange, policy, entry, _object(exchange, "arguments"))
+    return _governed(exchange, policy, entry, _object(exchange, "arguments"))
 
 
-async def read_resource(exchange: Exchange, policy: Policy) -> answers.Answer:
+def read_resource(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
     """``resources/read``: by the catalogue, by a template, or by a URI that a backend named in a result."""
     entry = resource(exchange, policy, exchange.request.params.get("uri"))
-    return await _governed(exchange, policy, entry, {})
+    return _governed(exchange, policy, entry, {})
 
 
-async def complete(exchange: Exchange, policy: Policy) -> answers.Answer:
+def complete(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
     """``completion/complete``: a reference to a prompt or a resource template leads to its owner."""
     reference = _object(exchange, "ref")
     if reference.get("type") == "ref/prompt":
@@ -80,7 +79,7 @@ async def complete(exchange: Exchange, policy: Policy) -> answers.Answer:
         entry = _shown(exchange, template, "resource", str(uri)) if template else resource(exchange, policy, uri)
     else:
         raise InvalidRequest("params.ref must be a ref/prompt or a ref/resource.", code=INVALID_PARAMS, status=200)
-    return await _governed(exchange, policy, entry, _object(exchange, "argument"))
+    return _governed(exchange, policy, entry, _object(exchange, "argument"))
 
 
 def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:

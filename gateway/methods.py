@@ -16,7 +16,7 @@ from gateway.protocol.session import LIFETIME
 Method = Callable[[Exchange, Policy], Awaitable[answers.Answer]]
 
 
-async def answer(exchange: Exchange, policy: Policy) -> answers.Answer:
+def answer(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
     """Serve the exchange's method.
 
     Raises:
@@ -27,7 +27,7 @@ async def answer(exchange: Exchange, policy: Policy) -> answers.Answer:
     feature = _FEATURES.get(request.method)
     if method is None or (feature and feature not in exchange.rules.catalog.capabilities(exchange.inbound.toolset)):
         raise UnknownMethod(f"This server has no method {request.method[:64]!a}.")
-    return await method(exchange, policy)
+    return method(exchange, policy)
 
 
 async def _ping(exchange: Exchange, policy: Policy) -> answers.Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,10 +79,10 @@ class Pipeline:
         """The present ones."""
         return self._policy.present()
 
-    async def post(self, inbound: Inbound, channel: Channel) -> Answer:
+    def post(self, inbound: Inbound, channel: Channel) -> Awaitable[Answer]:
         """Answer one POST. ``channel`` leads to its client meanwhile."""
         path = self._open(inbound)
-        return await self._framed(path, lambda: self._post(path, channel))
+        return self._framed(path, self._post(path, channel))
 
     async def stream(self, inbound: Inbound) -> Answer:
         """Answer the GET of a legacy client: the stream of its session."""
@@ -97,7 +97,7 @@ class Pipeline:
             path.event.outcome = "ok"
             return Answer(200, opens=opens)
 
-        return await self._framed(path, opened)
+        return await self._framed(path, opened())
 
     async def end(self, inbound: Inbound) -> Answer:
         """Answer a DELETE: the session is over."""
@@ -113,7 +113,7 @@ class Pipeline:
             path.event.outcome = "ok"
             return Answer(204)
 
-        return await self._framed(path, ended)
+        return await self._framed(path, ended())
 
     async def refuse(self, inbound: Inbound, refusal: Refusal) -> Answer:
         """Record and say a refusal that was decided before the pipeline (a guard's)."""
@@ -122,7 +122,7 @@ class Pipeline:
         async def refused() -> Answer:
             raise refusal
 
-        return await self._framed(path, refused)
+        return await self._framed(path, refused())
 
     def unreadable(self, client_address: str, status: int, reason: str) -> None:
         """Record what was refused before there was a request."""
@@ -143,11 +143,11 @@ class Pipeline:
         event.started = time.time()
         return _Path(self._policy.present(), inbound, event, time.perf_counter())
 
-    async def _framed(self, path: _Path, serve: Any) -> Answer:
+    async def _framed(self, path: _Path, work: Awaitable[Answer]) -> Answer:
         event = path.event
         reply: Answer | None = None
         try:
-            reply = await serve()
+            reply = await work
         except Refusal as refusal:
             event.outcome = refusal.outcome
             event.rule = refusal.rule or event.rule
@@ -246,7 +246,7 @@ class Pipeline:
     async def _request(self, path: _Path, principal: Principal, message: jsonrpc.Request, body: bytes) -> ClientRequest:
         raw: Mapping[str, msgspec.Raw] = {}
         if message.method in _FORWARDED and message.params:
-            raw = strict_json.members(strict_json.members(body)["params"])
+            raw = strict_json.params(body)
         if path.era == "modern":
             return wire.modern_request(message, path.inbound.headers, raw)
         session = await self._session(path, principal)
@@ -326,7 +326,7 @@ class Pipeline:
                 raise InvalidRequest("initialize must not be part of a batch.")
             return await self._message(path, principal, value, body, channel)
 
-        return await self._framed(path, serve)
+        return await self._framed(path, serve())
 
 
 class _OfRequest:

@@ -393,7 +393,3 @@ class Meter(Protocol):
     def limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
         """Limits have decided."""
         ...
-
-    def inflight(self, route: str, change: int) -> None:
-        """Calls at a backend went up or down."""
-        ...

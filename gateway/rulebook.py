@@ -115,6 +115,7 @@ class Rulebook:
             metrics.catalog_quarantined.labels(name).set(quarantined[name])
             metrics.up.labels(name).set(int(backend.up))
             metrics.breaker.labels(name).set(backend.breaker_state)
+            metrics.inflight.labels(name).set(backend.inflight)
             listing = self._listings.get(name)
             metrics.catalog_tools.labels(name).set(len(listing.tools) if listing else 0)
             if backend.listing is not None:

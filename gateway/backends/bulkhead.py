@@ -21,6 +21,11 @@ class Bulkhead:
         self._patience = patience
         self._waiting: deque[asyncio.Future[bool]] = deque()
 
+    @property
+    def taken(self) -> int:
+        """Places that are held."""
+        return self._limit - self._free
+
     def take(self) -> bool:
         """Take a place if there is one and nobody waits for it."""
         if self._free > 0 and not self._waiting:

@@ -18,6 +18,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.backends.http1_connection import HttpConnection, HttpError, HttpResponse, HttpTimeout, StaleConnection
@@ -125,16 +126,23 @@ class HttpClient:
         if not method.isalpha():
             raise ValueError("not an HTTP method")
         message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (method, self._head, render_headers(headers), len(body), body)
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         hard = now + max_timeout
         until = now + timeout if timeout < max_timeout else hard
+        connection = self._take_idle() or await self._acquire(until)
         try:
-            return await self._exchange(message, until, timeout, hard, on_event)
+            return await connection.send(message, until, timeout, hard, on_event)
         except StaleConnection:
             if not idempotent:
                 raise
+        finally:
+            self._release(connection)
         self._close_idle()  # whatever closed one of them has most likely closed all
-        return await self._exchange(message, until, timeout, hard, on_event)
+        connection = await self._acquire(until)
+        try:
+            return await connection.send(message, until, timeout, hard, on_event)
+        finally:
+            self._release(connection)
 
     async def aclose(self) -> None:
         """Close every connection. What runs fails; nothing can be sent any more."""
@@ -147,15 +155,6 @@ class HttpClient:
                 waiter.set_exception(HttpError("client closed", sent=False))
         self._waiters.clear()
         await asyncio.sleep(0)  # transports close in the next turn of the loop
-
-    async def _exchange(
-        self, message: bytes, until: float, idle: float, hard: float, on_event: Callable[[bytes], bool] | None
-    ) -> HttpResponse:
-        connection = self._take_idle() or await self._acquire(until)
-        try:
-            return await connection.send(message, until, idle, hard, on_event)
-        finally:
-            self._release(connection)
 
     # Connections
 

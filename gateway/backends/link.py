@@ -5,7 +5,7 @@ A message names the route and says what the agent may do next; it never holds a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ class Link(Protocol):
         """Which one."""
         ...
 
-    async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
+    def request(self, request: BackendRequest, notify: Notify) -> Awaitable[BackendReply]:
         """As ``ports.Backend.request``, once: a link never repeats what may have been executed."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from time import monotonic
 from typing import Any
 
@@ -46,9 +46,9 @@ class ModernLink:
         """
         self._found = await self._http.discover(seconds)
 
-    async def request(self, request: BackendRequest, notify: Notify) -> BackendReply:
+    def request(self, request: BackendRequest, notify: Notify) -> Awaitable[BackendReply]:
         """See ``link.Link``."""
-        return await self._http.request(request, notify)
+        return self._http.request(request, notify)
 
     async def offer(self, seconds: float) -> link.Offer:
         """See ``link.Link``. It listens before it lists, so that no change falls in between."""

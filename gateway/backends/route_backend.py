@@ -96,6 +96,11 @@ class RouteBackend:
         return self._breaker.state
 
     @property
+    def inflight(self) -> int:
+        """Calls at the backend now."""
+        return self._bulkhead.taken
+
+    @property
     def listing(self) -> Listing | None:
         """The last one that was had."""
         return self._discovery.listing
@@ -159,7 +164,6 @@ class RouteBackend:
             if not held:
                 request = await self._queue(request)
                 held = True
-            self._meter.inflight(self._name, 1)
             reply = await self._carry(request, notify)
             judged = True
             breaker.success(probe=probe)
@@ -176,7 +180,6 @@ class RouteBackend:
         finally:
             if held:
                 self._bulkhead.release()
-                self._meter.inflight(self._name, -1)
             if not judged:
                 breaker.abandon(probe=probe)
         self._meter.backend(self._name, reply.seconds)

@@ -274,7 +274,7 @@ class _Cycle(RequestResponseCycle):
             await super().send(message)
 
     def _at_once(self, start: Any, message: Any) -> bool:
-        """Send a whole answer on a connection that stays. False where it is anything else, or malformed: nothing left."""
+        """Send a whole answer on a connection that stays; False where it is another, or malformed, and nothing left."""
         headers, body = start["headers"], message.get("body", b"")
         lines = [STATUS_LINE[start["status"]], *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
         head = b"".join(lines)

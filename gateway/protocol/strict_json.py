@@ -26,8 +26,8 @@ def parse(body: bytes) -> Any:
             mark; -32600 for nesting over ``MAX_DEPTH``.
     """
     try:
-        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
-        msgspec.json.decode(body)  # the other parser knows which numbers no double can hold
+        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
+        _ANYTHING.decode(body)  # the other parser knows which numbers no double can hold
     except msgspec.MsgspecError:
         raise InvalidRequest("The body has a number out of range.", code=PARSE_ERROR) from None
     except ValueError as error:
@@ -44,11 +44,22 @@ def members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     return _MEMBERS.decode(raw)
 
 
+def params(body: bytes) -> dict[str, msgspec.Raw]:
+    """The members of ``params`` as the bytes they are written in, of a request that has some and passed ``parse``."""
+    return _REQUEST.decode(body).params
+
+
 def encode(value: Any) -> bytes:
     """JSON of a value whose parts may be ``msgspec.Raw``, which are copied as they are."""
     return _ENCODER.encode(value)
 
 
+class _Request(msgspec.Struct):
+    params: dict[str, msgspec.Raw]
+
+
+_ANYTHING = msgspec.json.Decoder()
+_REQUEST = msgspec.json.Decoder(_Request)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
 

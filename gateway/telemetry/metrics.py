@@ -50,7 +50,7 @@ class Metrics:
         self._tallies = (self._requests, self._duration, self._backend, self._limits, self._audit)
         self.up = gauge("backend_up", "1 when the backend answered last.", "route", mode="livemin")
         self.breaker = gauge("breaker_state", "0 closed, 1 half open, 2 open.", "route")
-        self._inflight = gauge("inflight", "Calls at the backend now.", "route", mode="livesum")
+        self.inflight = gauge("inflight", "Calls at the backend now.", "route", mode="livesum")
         self.catalog_tools = gauge("catalog_tools", "Tools of the route's last good listing.", "route")
         self.catalog_age = gauge("catalog_age_seconds", "Age of the route's last good listing.", "route")
         self.catalog_omitted = gauge("catalog_omitted", "Entries that the catalogue leaves out, see the log.", "route")
@@ -64,7 +64,6 @@ class Metrics:
         self.reloaded.set(1)
         self.redis_up.set(1)
         self.parked.set(0)
-        self._running: dict[str, int] = defaultdict(int)
         for side in ("client", "backend"):
             self.sessions.labels(side).set(0)
 
@@ -90,10 +89,6 @@ class Metrics:
             waiting[(limit.name, decision)] -= 1
             waiting[(limit.name, "shadow")] += 1
 
-    def inflight(self, route: str, change: int) -> None:
-        """Calls at a backend went up or down."""
-        self._running[route] += change
-
     def audit(self, sink: str, result: str, count: int) -> None:
         """Audit events were written, or failed; with a count of 0 the series exists from the start."""
         self._audit.waiting[(sink, result)] += count
@@ -102,8 +97,6 @@ class Metrics:
         """Give what was tallied to prometheus_client."""
         for tally in self._tallies:
             tally.flush()
-        for route, count in self._running.items():
-            self._inflight.labels(route).set(count)
 
     def render(self, refresh: Callable[[], None]) -> bytes:
         """The exposition; ``refresh`` first sets what is read rather than counted."""

@@ -44,8 +44,6 @@ class Meter:
 
     def backend(self, route: str, seconds: float) -> None: ...
 
-    def inflight(self, route: str, change: int) -> None: ...
-
 
 class Followed:
     def __init__(self, url: str) -> None:

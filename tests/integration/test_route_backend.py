@@ -24,7 +24,6 @@ from .servers.start import alive, call, children, http_server, ignore, raw_stdio
 class Meter:
     def __init__(self) -> None:
         self.answers = 0
-        self.running = 0
 
     def request(self, method: str, route: str, tool: str, outcome: str, era: str, seconds: float) -> None: ...
 
@@ -33,9 +32,6 @@ class Meter:
     def backend(self, route: str, seconds: float) -> None:
         assert seconds > 0
         self.answers += 1
-
-    def inflight(self, route: str, change: int) -> None:
-        self.running += change
 
 
 class Started:
@@ -59,7 +55,7 @@ async def started(backend: dict[str, Any], **settings: Any) -> AsyncIterator[Sta
         yield one
     finally:
         await one.backend.aclose()
-        assert one.meter.running == 0
+        assert one.backend.inflight == 0
 
 
 @pytest.mark.parametrize(
@@ -227,7 +223,7 @@ async def test_a_full_bulkhead_queues_and_then_refuses_without_sending() -> None
     with http_server() as server:
         async with started({"url": server.url}, max_concurrency=2) as one:
             hanging = [asyncio.create_task(one.backend.request(call("hang"), ignore)) for _ in range(2)]
-            await until(lambda: one.meter.running == 2)
+            await until(lambda: one.backend.inflight == 2)
 
             with pytest.raises(BackendBusy) as refusal:
                 await one.backend.request(call("echo", {"text": "hi"}, timeout=0.1), ignore)
@@ -253,7 +249,7 @@ async def test_cancelled_calls_end_at_the_backend_and_leave_no_place_taken(optio
                     task.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
                 await running(one, 0)
-            assert one.meter.running == 0
+            assert one.backend.inflight == 0
             assert one.backend.breaker_state == 0
 
 

@@ -190,8 +190,6 @@ class FakeMeter:
     def limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
         self.verdicts.append(verdict)
 
-    def inflight(self, route: str, change: int) -> None: ...
-
 
 class FakeLimits:
     """``ports.LimitStore`` that allows, or refuses by the first limit with ``wait`` seconds.

@@ -36,8 +36,6 @@ class FakeMeter:
 
     def backend(self, route: str, seconds: float) -> None: ...
 
-    def inflight(self, route: str, change: int) -> None: ...
-
 
 def a_call(
     *limits: Limit,

@@ -80,14 +80,6 @@ def test_a_refusal_counts_for_the_limit_that_refused_and_for_no_other() -> None:
     }
 
 
-def test_calls_at_a_backend_go_up_and_down() -> None:
-    metrics = Metrics("1")
-    metrics.inflight("r", 1)
-    metrics.inflight("r", 1)
-    metrics.inflight("r", -1)
-    assert _samples(metrics)[("mcp_gateway_inflight", (("route", "r"),))] == 1.0
-
-
 def test_a_series_of_failures_exists_before_the_first_failure() -> None:
     metrics = Metrics("1")
     metrics.audit("file", "failed", 0)
