@@ -243,21 +243,15 @@ class _Cycle(RequestResponseCycle):
         self._start: Any = None
 
     async def run_asgi(self, app: Any) -> None:
-        """Serve, without a report or an invented answer when it was cancelled."""
+        """Serve. Without a whole answer the connection ends: a status that nobody gave would say what was executed."""
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            # The client left, or the drain is over. A status would claim that nothing was executed: say none.
-            self.transport.close()
-            self.disconnected = True
-        except Exception:
-            self.logger.exception("Exception in ASGI application")
-            await self._unanswered()
-        else:
-            if not self.response_complete and not self.disconnected:
-                await self._unanswered()
+            self.disconnected = True  # the client left, or the drain is over
         finally:
             self.on_response = _nothing
+            if not self.response_complete:
+                self.transport.close()
 
     async def send(self, message: Any) -> None:
         """See ASGI: head and body wait for each other where they are all of an answer."""
@@ -298,14 +292,6 @@ class _Cycle(RequestResponseCycle):
         self.message_event.set()
         self.on_response()
         return True
-
-    async def _unanswered(self) -> None:
-        """Say 500 where nothing was said, or end what was begun."""
-        if self.response_started:
-            self.transport.close()
-        else:
-            self._start = None
-            await self.send_500_response()
 
 
 class _Arrival(asyncio.Event):

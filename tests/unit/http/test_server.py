@@ -242,3 +242,33 @@ async def test_a_head_that_grows_without_an_end_is_refused():
     assert heads(writes)[0].startswith(b"HTTP/1.1 431 ")
     assert json.loads(b"".join(writes).split(b"\r\n\r\n")[1])["error"]["code"] == 431
     assert connection.transport.closed
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_large_head_is_refused_wherever_its_packets_are_cut(whole):
+    served = []
+
+    async def application(scope, receive, send):
+        served.append(len(scope["headers"]))
+        await answering([(b"content-length", b"2")], b"ok")(scope, receive, send)
+
+    connection = Connection(application)
+    await connection.send(REQUEST)
+    large = REQUEST[:-2] + b"".join(b"x-%d: %b\r\n" % (number, b"a" * 4000) for number in range(9)) + b"\r\n"
+    for packet in [REQUEST + large] if whole else [REQUEST + large[:30_000], large[30_000:]]:
+        await connection.send(packet)
+    assert set(served) == {1}
+    assert connection.transport.closed
+
+
+async def test_an_application_that_fails_ends_the_connection_without_a_status():
+    async def application(scope, receive, send):
+        raise LookupError("told to the log")
+
+    connection = Connection(application)
+    connection.protocol.data_received(REQUEST)
+    (task,) = connection.state.tasks
+    with pytest.raises(LookupError):
+        await task
+    assert connection.transport.closed
+    assert connection.transport.writes == []
