@@ -44,7 +44,7 @@ check: $(VENV)/.dev ## Lint, types, import contracts, sizes
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/architecture
 
-.PHONY: bench charts rules-test compose-secrets compose-test conformance clients-test
+.PHONY: bench charts rules-test compose-secrets compose-test conformance bridge-test clients-test
 bench: $(VENV)/.dev ## Measure calls a second and CPU a call against nginx (needs gcc; nginx when installed)
 	$(BIN)/python bench/run.py
 
@@ -62,6 +62,9 @@ compose-test: ## Build the images, follow docs/start-compose.md, kill a replica,
 
 conformance: $(VENV)/.dev ## Run the official suites through the gateway against direct
 	$(BIN)/python tests/conformance/run.py
+
+bridge-test: $(VENV)/.dev ## Every combination of eras, with servers and clients that know one of them only
+	$(BIN)/python tests/bridge/run.py
 
 clients-test: $(VENV)/.dev ## Drive the demo with clients of other SDKs (needs Node.js)
 	$(BIN)/python tests/clients/run.py

@@ -12,6 +12,7 @@ from gateway.models import Call, Kind
 from gateway.policy.authorize import authorize
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.session import LIFETIME
+from gateway.protocol.structured import legacy_definition
 
 Method = Callable[[Exchange, Policy], Awaitable[answers.Answer]]
 
@@ -43,6 +44,8 @@ def _list(kind: Kind, member: str) -> Method:
     async def served(exchange: Exchange, policy: Policy) -> answers.Answer:
         lifecycle.refuse_cursor(exchange.request.params)
         rendered = exchange.rules.catalog.rendered(exchange.inbound.toolset, exchange.principal, kind)
+        if not exchange.modern and kind == "tool":
+            rendered = tuple(map(legacy_definition, rendered))
         backends = exchange.rules.backends
         stale = [route for route in exchange.rules.catalog.routes(exchange.inbound.toolset) if not backends[route].up]
         return _complete(exchange, policy, lifecycle.list_result(member, rendered, stale))

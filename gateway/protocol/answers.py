@@ -13,6 +13,7 @@ from gateway.errors import INTERNAL_ERROR, MISSING_CAPABILITY, InvalidRequest, R
 from gateway.models import BackendReply, ClientRequest, Era, Limit
 from gateway.protocol import revisions
 from gateway.protocol.strict_json import encode, members
+from gateway.protocol.structured import legacy_result
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -41,7 +42,7 @@ def result(
     Values may be ``msgspec.Raw`` and are copied as they are. Of a ``relayed`` result, keys of ``_meta`` that are
     reserved for the gateway are dropped.
     """
-    complete = dict(parts)
+    complete = dict(parts if era == "modern" else legacy_result(parts))
     meta = _own_meta(complete.get("_meta")) if relayed else dict(complete.get("_meta", {}))
     if era == "modern":
         complete.setdefault("resultType", _COMPLETE)

@@ -21,10 +21,7 @@ toolsets:
 """
 MEMBERS = [
     b'"content":[{"type":"text","text":"x","annotations":null,"later":{"a":[1,null]}}]',
-    b'"structuredContent":null',
     b'"structuredContent":{"a":1.0,"b":1e2,"c":-0.0,"d":1E-7,"e":12345678901234567890123456789,"f":0.10}',
-    b'"structuredContent":[1,"two",null]',
-    b'"structuredContent":false',
     b'"structuredContent":{ "spaced" : [ 1 , 2 ] ,\t"tab" :\r\n "line" }',
     b'"unknownMember":{"nested":{"deep":[[[null]]]}},"anotherNull":null',
     '"text":"\\u0000 \\ud83d\\ude00 \U0001f600 \\u00e9 \u00e9 \\/ \u2028 \\u2028 \ufeff \ue000 \U0010ffff"'.encode(),
@@ -32,6 +29,7 @@ MEMBERS = [
     b'"isError":false',
     b'"_meta":{"vendor/x":null,"n":1.0}',
 ]
+NO_OBJECTS = [b'"structuredContent":null', b'"structuredContent":[1,"two", null]', b'"structuredContent":false']
 ARGUMENTS = [
     b"{}",
     b'{"a":1.0,"b":1e2,"c":12345678901234567890123456789,"d":null,"e":-0}',
@@ -43,6 +41,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")
 def served(backend: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    backend.state.tools["arrays"] = {"inputSchema": {"type": "object"}, "outputSchema": {"type": "array"}}
     with running(tmp_path_factory.mktemp("fidelity"), ROUTES.format(url=backend.url)) as gateway:
         yield gateway
 
@@ -56,8 +55,9 @@ def _last(backend: RawBackend, tool: str = "verbatim") -> Seen:
     return backend.state.calls(tool)[-1]
 
 
-@pytest.mark.parametrize("member", MEMBERS)
-@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize(
+    ("era", "member"), [*(("modern", it) for it in (*MEMBERS, *NO_OBJECTS)), *(("legacy", it) for it in MEMBERS)]
+)
 def test_a_result_arrives_as_the_bytes_of_a_direct_call(
     client: Client, backend: RawBackend, member: bytes, era: str
 ) -> None:
@@ -74,6 +74,25 @@ def test_a_result_arrives_as_the_bytes_of_a_direct_call(
         name = b'"_meta"'
     assert name + b":" + value in reply.content
     assert json.loads(reply.content)["result"]["first"] == 0
+
+
+@pytest.mark.parametrize("member", NO_OBJECTS)
+def test_a_legacy_client_reads_structured_content_that_is_no_object_as_text(
+    client: Client, backend: RawBackend, member: bytes
+) -> None:
+    backend.state.answer = b'{"content":[],' + member + b',"resultType":"complete"}'
+    client.initialize()
+    result = client.legacy("tools/call", {"name": "raw__verbatim", "arguments": {}}).json()["result"]
+    assert result == {"content": [{"type": "text", "text": member.partition(b":")[2].decode()}]}
+
+
+def test_a_legacy_list_has_no_output_schema_that_its_clients_refuse(client: Client) -> None:
+    modern = {tool["name"]: tool for tool in client.modern("tools/list").json()["result"]["tools"]}
+    client.initialize()
+    legacy = {tool["name"]: tool for tool in client.legacy("tools/list").json()["result"]["tools"]}
+    assert modern["raw__arrays"]["outputSchema"] == {"type": "array"}
+    assert "outputSchema" not in legacy["raw__arrays"]
+    assert modern.keys() == legacy.keys()
 
 
 def test_a_backends_error_arrives_with_its_data(client: Client) -> None:
