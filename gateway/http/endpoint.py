@@ -113,7 +113,8 @@ class Endpoint:
                 self._events.end_session(inbound.headers["mcp-session-id"])
             await Responder(send, headers, may_stream=False).finish(answer)
         else:
-            headers += self._guard.preflight(inbound.headers["origin"])
+            asked = inbound.headers.get("access-control-request-headers", "")
+            headers += self._guard.preflight(inbound.headers["origin"], asked)
             await Responder(send, headers, may_stream=False).finish(Answer(204))
 
     def _responder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -15,6 +16,7 @@ _CORS_METHODS = "GET, POST, DELETE"
 _CORS_HEADERS = (
     "authorization, content-type, accept, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name, last-event-id"
 )
+_MIRROR = re.compile(r"mcp-param-[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _CORS_EXPOSED = "mcp-session-id, www-authenticate, retry-after, ratelimit, ratelimit-policy, x-request-id"
 
 
@@ -65,12 +67,16 @@ class BrowserGuard:
             (b"vary", b"origin"),
         ]
 
-    def preflight(self, origin: str) -> list[tuple[bytes, bytes]]:
-        """The answer to a browser's question before its first request."""
+    def preflight(self, origin: str, asked: str = "") -> list[tuple[bytes, bytes]]:
+        """The answer to a browser's question before its first request; ``asked`` are the headers that it names.
+
+        The mirrors of arguments (``Mcp-Param-*``) have names that only tools know: those asked for are allowed.
+        """
+        mirrors = [name for part in asked.lower().split(",") if _MIRROR.fullmatch(name := part.strip())]
         return [
             *self.cors(origin),
             (b"access-control-allow-methods", _CORS_METHODS.encode()),
-            (b"access-control-allow-headers", _CORS_HEADERS.encode()),
+            (b"access-control-allow-headers", ", ".join((_CORS_HEADERS, *mirrors)).encode()),
             (b"access-control-max-age", b"600"),
         ]
 

@@ -46,3 +46,9 @@ def test_any_bytes_are_a_message_or_none(data: bytes) -> None:
 
 def test_deep_nesting_is_no_message() -> None:
     assert decode_object(msgspec.Raw(b'{"a":' * 100_000 + b"1" + b"}" * 100_000)) is None
+
+
+def test_half_of_a_surrogate_pair_is_no_message() -> None:
+    body = rb'{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"%b"}]}}'
+    heard = [exchange([]).message(HttpResponse(200, JSON, body % text)) for text in (rb"\ud83d\ude00", rb"\ud83d")]
+    assert [message is not None for message in heard] == [True, False]

@@ -120,6 +120,28 @@ def test_nobody_else_is_told_anything(origin: str | None) -> None:
     assert NAMED.cors(origin) == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "mirrors"),
+    [
+        ("content-type, mcp-param-region,Mcp-Param-Team", {"mcp-param-region", "mcp-param-team"}),
+        ("", set()),
+        ("x-evil, mcp-params, mcp-param-, mcp-param-a b, mcp-param-é, cookie", set()),
+        ("mcp-param-" + "a" * 129, set()),
+        ("mcp-param-a\r\nset-cookie: x", set()),
+    ],
+)
+def test_a_preflight_allows_the_mirrors_of_arguments_that_are_asked_for_and_nothing_else(
+    asked: str, mirrors: set[str]
+) -> None:
+    always, allowed = (_allowed(named) for named in ("", asked))
+    assert allowed - always == mirrors
+
+
+def _allowed(asked: str) -> set[str]:
+    headers = dict(LOCAL.preflight("http://localhost:3000", asked))
+    return {name.strip() for name in headers[b"access-control-allow-headers"].decode().split(",")}
+
+
 def test_a_preflight_says_which_methods_and_headers_may_be_sent() -> None:
     headers = dict(LOCAL.preflight("http://localhost:3000"))
     assert headers[b"access-control-allow-origin"] == b"http://localhost:3000"
