@@ -1,4 +1,5 @@
-"""A backend that costs next to nothing: MCP 2026-07-28 on a bare protocol. One tool, ``echo``.
+"""A backend that costs next to nothing: MCP on a bare protocol, of 2026-07-28, and of 2025-11-25 with a session for
+whoever says ``initialize``. One tool, ``echo``.
 
 ``python backend.py PORT``. With ``BENCH_FAULT`` it gives wrong answers, to show that the load generator sees them:
 ``id``, ``token``, ``error``, ``is_error``, ``status`` or ``close``.
@@ -22,6 +23,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "supportedVersions": ["2026-07-28"],
         "capabilities": {"tools": {}},
         "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "echo", "version": "1"}},
+    },
+    "initialize": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {"tools": {}},
+        "serverInfo": {"name": "echo", "version": "1"},
     },
     "tools/list": LISTED
     | {
@@ -61,14 +67,18 @@ FAULT = os.environ.get("BENCH_FAULT", "")
 
 
 def answer(body: bytes) -> tuple[bytes, bytes]:
-    """Status line and body."""
+    """Status line, with a header where there is one, and body."""
     request = decode(body)
     request_id = bytes(request.id)
     if not request_id:
         return b"202 Accepted", b""
     if request.method != "tools/call" or request.params is None:
         if (result := ANSWERS.get(request.method)) is not None:
-            return b"200 OK", b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request_id, msgspec.json.encode(result))
+            session = b"\r\nMcp-Session-Id: bench" if request.method == "initialize" else b""
+            return b"200 OK" + session, b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (
+                request_id,
+                msgspec.json.encode(result),
+            )
         error = b'{"code":-32601,"message":"Method not found"}'
         return b"404 Not Found", b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (request_id, error)
     text = bytes(request.params.arguments["text"])

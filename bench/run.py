@@ -18,6 +18,7 @@ from targets import LOAD_CORE, TARGET_CORE, TARGETS, Bench, Target, Unavailable
 
 FLOOR_CONNECTIONS = 16
 MIN_RPS_RATIO, MAX_CPU_RATIO, MAX_RSS_MB = 0.15, 6.0, 150.0
+MAX_LEGACY_CPU_US = 1000.0
 WARM_UP_SECONDS = 0.5
 
 Samples = dict[tuple[str, int], list[Sample]]
@@ -29,7 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each target in each round")
     parser.add_argument("--connections", default="1,16,64")
-    parser.add_argument("--targets", default=",".join(TARGETS))
+    parser.add_argument("--targets", default=",".join(name for name in TARGETS if name != "legacy"))
     parser.add_argument("--json", metavar="FILE", help="all samples and ratios, to a file or to - (standard output)")
     options = parser.parse_args()
     options.connections = [int(part) for part in options.connections.split(",")]
@@ -133,6 +134,11 @@ def verdicts(samples: Samples) -> list[tuple[bool, str]]:
         found.append(
             (cpu <= MAX_CPU_RATIO, f"CPU a call to nginx at 16 connections: {cpu:.1f} (at most {MAX_CPU_RATIO})")
         )
+    bridged = [sample.cpu_us for sample in samples.get(("legacy", FLOOR_CONNECTIONS), [])]
+    if bridged:
+        cpu_us = median(bridged)
+        what = f"CPU a call to a legacy backend at 16 connections: {cpu_us:.0f} us (under {MAX_LEGACY_CPU_US:.0f})"
+        found.append((cpu_us < MAX_LEGACY_CPU_US, what))
     memory = [sample.rss_mb for (name, _), taken in samples.items() if name == "gateway" for sample in taken]
     if memory:
         found.append((max(memory) < MAX_RSS_MB, f"resident memory: {max(memory):.0f} MB (under {MAX_RSS_MB:.0f})"))

