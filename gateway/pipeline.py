@@ -135,7 +135,7 @@ class Pipeline:
 
     # The frame
 
-    def _open(self, inbound: Inbound, method: str = "", suffix: str = "") -> _Path:
+    def _open(self, inbound: Inbound, method: str | None = None, suffix: str = "") -> _Path:
         event = AuditEvent(request_id=inbound.request_id + suffix)
         event.client_address = inbound.client_address
         event.toolset = inbound.toolset
@@ -306,6 +306,7 @@ class Pipeline:
             raise InvalidRequest("The body must be one JSON-RPC message, not an array.")
         if not 1 <= len(values) <= MAX_BATCH:
             raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} messages.")
+        path.event.method = "batch"  # stays on record where a client leaves before the last part
         parts: list[bytes] = []
         for index, (value, raw) in enumerate(zip(values, _SPLIT.decode(body), strict=True)):
             part = await self._part(path, principal, value, bytes(raw), channel, index)

@@ -6,8 +6,9 @@ Pure: bytes and values in, bytes and values out. Threads and files are in ``gate
 from gateway.audit.event import AuditEvent, Kind
 from gateway.audit.heads import HEADS_KEPT, Head, HeadError, dump_heads, parse_heads, render_heads, sign, signed
 from gateway.audit.records import START, ArgumentsMode, Encoder, Link, arguments_digest, line_hash
-from gateway.audit.redaction import REDACTED, parse_path
+from gateway.audit.redaction import parse_path
 from gateway.audit.results import ResultsMode, result_digest
+from gateway.audit.secret_text import REDACTED
 from gateway.audit.verifier import OpenIntent, Problem, Report, Verifier
 
 __all__ = [

@@ -19,8 +19,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from gateway.audit.event import AuditEvent, Kind
-from gateway.audit.redaction import ARGUMENTS_LIMIT, STRING_LIMIT, TooLargeError, redact
+from gateway.audit.redaction import ARGUMENTS_LIMIT, TooLargeError, redact
 from gateway.audit.results import NO_RESULT, Results, ResultsMode, derived
+from gateway.audit.secret_text import STRING_LIMIT, clean_text
 
 ArgumentsMode = Literal["full", "digest", "none"]
 
@@ -183,12 +184,18 @@ def arguments_digest(key: bytes | None, arguments: Any) -> tuple[str, int]:
 
 def _subject_of(*fields: Any) -> _Subject:
     subject = _Subject(*fields)
+    # A resource is known by its URI, which a client may have put a secret into.
+    subject.tool, subject.backend_tool = _without_secrets(subject.tool), _without_secrets(subject.backend_tool)
     if subject.principal is not None:
         who: Any = subject.principal
         subject.principal = _Who(who.issuer, who.subject, who.client_id)
     if subject.scopes_needed is not None:
         subject.scopes_needed = sorted(subject.scopes_needed)
     return subject
+
+
+def _without_secrets(name: str | None) -> str | None:
+    return None if name is None else clean_text(name)
 
 
 def _end(event: AuditEvent, now: float) -> bytes:

@@ -1,7 +1,7 @@
 """What must not be written down. Arguments in, a bounded copy without secrets out.
 
-Three rules, all applied: names that look like secrets, values that look like tokens, and the paths of ``redact:``.
-Long strings are cut before they are searched, so the work is bounded by what is kept.
+Three rules, all applied: names that look like secrets, texts that hold some (``secret_text``), and the paths of
+``redact:``. Long strings are cut before they are searched, so the work is bounded by what is kept.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-REDACTED = "[redacted]"
-STRING_LIMIT = 1024
-"""Characters of one string that are kept."""
+from gateway.audit.secret_text import NAME_WORDS, REDACTED, STRING_LIMIT, clean_text
+
 ARGUMENTS_LIMIT = 8 * 1024
 """Bytes of all arguments that are kept; beyond it only their digest is."""
 DEPTH_LIMIT = 64
 
-_SECRET_NAME = re.compile(
-    r"passw(?:or)?d|passwd|passphrase|pwd|secret|token|apikey|accesskey|privatekey|signingkey|encryptionkey"
-    r"|authorization|cookie|credential|jwt|bearer"
-)
+_SECRET_NAME = re.compile(NAME_WORDS.format(""))
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
-_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*|bearer[\s:=]+[^\s\"',;]+", re.IGNORECASE)
 _SEGMENT = re.compile(r"([^.\[\]]+)|\[(\*|\d+)\]")
 _NAME_CACHED = 64
 _FLAT_MEMBERS, _FLAT_STRING = 16, 256
@@ -78,17 +73,6 @@ def _name(name: str) -> tuple[str, bool, bool]:
 _name_cached = lru_cache(maxsize=4096)(_name)
 
 
-def clean_text(text: str) -> str:
-    """Cut a string to ``STRING_LIMIT`` and take JWT-like and ``Bearer`` values out of it."""
-    left = len(text) - STRING_LIMIT
-    if left > 0:
-        text = text[:STRING_LIMIT]
-    lowered = text.lower()
-    if "eyj" in lowered or "bearer" in lowered:
-        text = _TOKEN.sub(REDACTED, text)
-    return f"{text}[cut, {left} more characters]" if left > 0 else text
-
-
 class _Redactor:
     """One walk. ``left`` counts down, so that a huge value ends it early."""
 
@@ -117,10 +101,11 @@ class _Redactor:
 
     def _clean_object(self, value: Mapping[str, Any], nodes: Sequence[_Node], depth: int) -> dict[str, Any]:
         cleaned: dict[str, Any] = {}
+        named = "value" in value and _names_a_secret(value)
         for name, item in value.items():
             self.left -= len(name)
             written, secret, counts = _name_cached(name) if len(name) <= _NAME_CACHED else _name(name)
-            if secret and not (counts and isinstance(item, int | float)):
+            if (secret and not (counts and isinstance(item, int | float))) or (named and name == "value"):
                 cleaned[written] = REDACTED
             else:
                 cleaned[written] = self._clean_member(name, item, nodes, depth)
@@ -135,9 +120,15 @@ class _Redactor:
         return self.clean(value, below, depth + 1)
 
 
+def _names_a_secret(pair: Mapping[str, Any]) -> bool:
+    """Whether this is the value of something that another member names: ``{"name": "password", "value": …}``."""
+    names = (pair.get("name"), pair.get("key"))
+    return any(isinstance(name, str) and _name(name)[1] for name in names)
+
+
 def _harmless(arguments: Mapping[str, Any]) -> bool:
     """Whether these are the few plain values that most calls have, with nothing to take out or to cut."""
-    if len(arguments) > _FLAT_MEMBERS:
+    if len(arguments) > _FLAT_MEMBERS or "value" in arguments:
         return False
     for name, value in arguments.items():
         if len(name) > _NAME_CACHED:

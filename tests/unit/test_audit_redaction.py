@@ -1,4 +1,5 @@
 import json
+import timeit
 from typing import Any
 
 import pytest
@@ -92,6 +93,66 @@ def test_a_path_is_split_into_names_and_indices():
 )
 def test_token_like_values_are_taken_out_of_strings(text, expected):
     assert redact({"note": text}) == {"note": expected}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"password":"a b\\"c","n":1}', '{"password":"[redacted]","n":1}'),
+        ('{"outer":"{\\"api_key\\":\\"a b\\",\\"n\\":1}"}', '{"outer":"{\\"api_key\\":\\"[redacted]\\",\\"n\\":1}"}'),
+        ('{"credentials":{"user":"a","pin":"b"}} tail', '{"credentials":[redacted]'),
+        ('{"client_secret":"cut in the mid', '{"client_secret":"[redacted]"'),
+        ("user=alice&db-password=hunter2&x=1", "user=alice&db-password=[redacted]&x=1"),
+        ("token: abc\nname: web", "token: [redacted]\nname: web"),
+        ("{:api_key => 'k', :n => 1}", "{:api_key => '[redacted]', :n => 1}"),
+        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: [redacted]"),
+        ("Cookie: a=b; c=d\nAccept: x", "Cookie: [redacted]\nAccept: x"),
+        ("https://alice:hunter2@host/path", "https://alice:[redacted]@host/path"),
+        ("https://host/?access_token=abc&page=2", "https://host/?access_token=[redacted]&page=2"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nabc=\n-----END RSA PRIVATE KEY-----",
+         "-----BEGIN RSA PRIVATE KEY-----[redacted]-----END RSA PRIVATE KEY-----"),
+        ("use ghp_0123456789abcdefghij here", "use [redacted] here"),
+        ("AKIA0123456789ABCDEF", "[redacted]"),
+        ('{"max_tokens":100,"n":"12:30"}', '{"max_tokens":100,"n":"12:30"}'),
+        ("the secret of tokens = many", "the secret of tokens = [redacted]"),
+        ("at 12:30, see https://host:8080/key", "at 12:30, see https://host:8080/key"),
+    ],
+)  # fmt: skip
+def test_secrets_inside_of_texts_are_taken_out(text, expected):
+    assert redact({"note": text}) == {"note": expected}
+
+
+@given(
+    st.sampled_from(SECRET_NAMES),
+    st.sampled_from([CANARY, f"{CANARY} x", f'"{CANARY}', [CANARY], {"a": [{"b": CANARY}]}]),
+    st.integers(1, 3),
+    st.integers(0, 40),
+)
+def test_a_canary_in_json_within_json_is_never_written(name, secret, depth, before):
+    value: Any = {"n": "x" * before, name: secret, "after": 1}
+    for _ in range(depth):
+        value = {"text": json.dumps(value)}
+    assert CANARY not in line_of(value)
+
+
+@given(st.sampled_from(SECRET_NAMES), st.sampled_from(["name", "key"]))
+def test_the_value_of_something_that_another_member_names_is_hidden(name, member):
+    assert redact({member: name, "value": CANARY}) == {member: name, "value": REDACTED}
+    assert redact({"env": [{member: name, "value": CANARY}]}) == {"env": [{member: name, "value": REDACTED}]}
+    assert redact({member: "city", "value": "Berlin"}) == {member: "city", "value": "Berlin"}
+
+
+@pytest.mark.parametrize("text", ["token" * 205, 'token="' * 150, "password\\" * 100, "://a:" * 200, "=token:" * 150])
+def test_a_text_made_to_be_slow_is_searched_in_milliseconds(text):
+    quick = min(timeit.repeat(lambda: redact({"a": "x" * 1024 + "=token"}), number=1, repeat=5))
+    assert min(timeit.repeat(lambda: redact({"a": text}), number=1, repeat=5)) < max(1000 * quick, 0.02)
+
+
+def test_the_uri_of_a_resource_is_written_without_its_secrets():
+    uri = f"https://alice:{CANARY}@host/file?api_key={CANARY}"
+    body = Encoder().encode(AuditEvent("r", tool=uri, backend_tool=uri), "request", 0.0)
+    assert CANARY.encode() not in body
+    assert b"https://alice:[redacted]@host/file?api_key=[redacted]" in body
 
 
 def test_token_like_names_are_redacted_too():

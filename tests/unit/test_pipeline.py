@@ -667,6 +667,25 @@ async def test_a_batch_is_answered_as_one_and_recorded_one_by_one() -> None:
     assert len(core.audit.intents) == 1
 
 
+async def test_a_batch_that_a_client_leaves_says_so_beside_the_part_that_ran() -> None:
+    core = Core()
+    backend = core.backends["logs"]
+    backend.hold = asyncio.Event()
+    task = asyncio.ensure_future(batched(core, asked(1), asked(2, "tools/call", **SEARCH), asked(3)))
+    await backend.until_reached()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    ends = [(event.method, event.outcome, event.dispatched) for event in core.audit.ends]
+    assert ends == [("ping", "ok", False), ("tools/call", "aborted", True), ("batch", "aborted", False)]
+
+
+async def test_what_was_refused_unread_has_no_method() -> None:
+    core = Core()
+    await core.pipeline.post(inbound(b"{"), FakeChannel())
+    assert core.audit.only.method is None
+
+
 async def test_one_bad_message_of_a_batch_harms_no_other() -> None:
     core = Core()
     answer = await batched(core, 5, asked(2), asked(3, "initialize"))
