@@ -25,7 +25,8 @@ class Principal:
     """Whom a token speaks for. There is none without a subject.
 
     ``expires_at`` is in seconds since the epoch; the token is not accepted after it. ``toolsets`` is None for a token
-    whose audience is the whole gateway, else the toolsets that its audience names (RFC 8707).
+    whose audience is the whole gateway, else the toolsets that its audience names (RFC 8707). ``token`` is the token
+    itself, only where a route exchanges it; it is shown and sent to nobody else.
     """
 
     issuer: str
@@ -34,6 +35,7 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     expires_at: float = float("inf")
     toolsets: frozenset[str] | None = None
+    token: bytes = field(default=b"", repr=False, compare=False)
 
 
 ANONYMOUS = Principal(issuer="", subject="anonymous")

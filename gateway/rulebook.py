@@ -75,6 +75,8 @@ class Rulebook:
     async def adopt(self, routes: Routes, lock: Lock) -> None:
         """Make these routes the rules: keep what did not change, start what is new, retire what is gone."""
         issuers = await self._issuers_of(routes.auth)
+        if issuers is not None:
+            issuers.authenticate.keep_tokens(kept=routes.exchange_tokens)
         old = self.backends
         self.backends = {route.name: self._backend(route, old.get(route.name)) for route in routes.routes}
         kept = {id(backend) for backend in self.backends.values()}

@@ -9,6 +9,8 @@ from typing import TypedDict
 from gateway.backends import link
 from gateway.backends.backoff import Backoff
 from gateway.backends.cause import because
+from gateway.backends.credentials.bearing import BearingHttp, bearing
+from gateway.backends.credentials.opening import open_source
 from gateway.backends.dialer import Dialer
 from gateway.backends.http1 import HttpClient
 from gateway.backends.legacy_http import LegacyHttp
@@ -20,7 +22,7 @@ from gateway.backends.modern_link import ModernLink
 from gateway.backends.probe import pinned
 from gateway.backends.session_pool import SessionPool
 from gateway.backends.stdio import Stdio
-from gateway.backends.wire import Transport
+from gateway.backends.wire import Transport, Wrap
 from gateway.egress.addresses import Reach
 from gateway.models import Change
 from gateway.routes import Route
@@ -29,11 +31,12 @@ MAX_EVENT = 2**20
 """Most bytes of one event of a ``subscriptions/listen`` stream."""
 
 
-class _HttpOptions(TypedDict):
+class _HttpOptions(TypedDict, total=False):
     headers: tuple[tuple[str, str], ...]
     max_connections: int
     max_response: int
     reach: Reach
+    wrap: Wrap
 
 
 class Connector:
@@ -62,6 +65,7 @@ class Connector:
         self._max_response = max_response
         self._era = pinned(route.backend.era)
         self._reach: Reach = "anywhere" if route.backend.allow_link_local else "configured"
+        self._source = open_source(route, clock=clock)
         self._client: HttpClient | None = None
         self._streams: HttpClient | None = None
         self._pool: SessionPool | None = None
@@ -111,6 +115,8 @@ class Connector:
         for client in (self._client, self._streams):
             if client is not None:
                 await client.aclose()
+        if self._source is not None:
+            await self._source.aclose()
 
     async def _over_http(self, url: str) -> Link:
         if self._era == "legacy" or self._route.backend.transport == "sse":
@@ -140,11 +146,17 @@ class Connector:
             )
         listener = Listener(
             name,
-            ModernHttp(self._streams, route=name, version=self._version).listen,
+            self._spoken_by(self._streams).listen,
             on_change=self._on_change,
             on_gap=self._poke,
         )
-        return ModernLink(name, ModernHttp(self._client, route=name, version=self._version), listener)
+        return ModernLink(name, self._spoken_by(self._client), listener)
+
+    def _spoken_by(self, client: HttpClient) -> ModernHttp:
+        name, version = self._route.name, self._version
+        if self._source is None:
+            return ModernHttp(client, route=name, version=version)
+        return BearingHttp(client, self._source, route=name, version=version)
 
     def _legacy(self, url: str) -> Link:
         first, other = self._legacy_transports(url)
@@ -160,6 +172,8 @@ class Connector:
             "max_response": min(settings.max_response, self._max_response),
             "reach": self._reach,
         }
+        if self._source is not None:
+            common["wrap"] = bearing(self._source)
         wanted = self._route.backend.transport
         if wanted == "streamable_http":
             return LegacyHttp(url, **common), None

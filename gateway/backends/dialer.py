@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.backends import link
+from gateway.backends import link, verdict
 from gateway.backends.backoff import Backoff
 from gateway.backends.greeting import Hello
 from gateway.backends.session import Hooks, Session
 from gateway.backends.wire import Transport
 from gateway.errors import BackendUnavailable
-from gateway.models import Era
+from gateway.models import Era, Principal
 
 SETTLED = 30.0
 """Seconds of life after which an end counts as the first again."""
@@ -55,8 +55,10 @@ class Dialer:
         """Whether the era is known."""
         return self._era is not None
 
-    async def connect(self, hooks: Hooks, capabilities: Mapping[str, Any]) -> Session:
-        """A session that is ready; a legacy backend is told of ``capabilities``.
+    async def connect(
+        self, hooks: Hooks, capabilities: Mapping[str, Any], principal: Principal = verdict.NOBODY
+    ) -> Session:
+        """A session for ``principal`` that is ready; a legacy backend is told of ``capabilities``.
 
         Raises:
             BackendUnavailable: there is none to be had; ``retry_after`` is set while it is held off.
@@ -65,7 +67,7 @@ class Dialer:
         if wait > 0:
             raise link.unreachable(self._route, retry_after=wait)
         try:
-            session = await self._connect(hooks, capabilities)
+            session = await self._connect(hooks, capabilities, principal)
         except BackendUnavailable:
             self._hold_off()
             raise
@@ -88,15 +90,15 @@ class Dialer:
         if self._backoff is not None:
             self._not_before = self._clock() + self._backoff.next()
 
-    async def _connect(self, hooks: Hooks, capabilities: Mapping[str, Any]) -> Session:
+    async def _connect(self, hooks: Hooks, capabilities: Mapping[str, Any], principal: Principal) -> Session:
         used, other = self._transport, self._other
         try:
-            return await self._connect_over(used, hooks, capabilities)
+            return await self._connect_over(used.on_behalf(principal), hooks, capabilities)
         except link.HandshakeRefused as refusal:
             if other is None:
                 raise
             try:
-                session = await self._connect_over(other, hooks, capabilities)
+                session = await self._connect_over(other.on_behalf(principal), hooks, capabilities)
             except BackendUnavailable:
                 raise refusal from None
             self._transport, self._other = other, used

@@ -8,6 +8,7 @@ and turns a failure into an answer that ends that request alone.
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import logging
 import ssl
@@ -21,9 +22,20 @@ import httpx2
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
-from gateway.backends.wire import OUTBOX, Exchange, Signals, Streams, tls_for
+from gateway.backends.wire import (
+    CALLER,
+    CONNECT,
+    KEEPALIVE,
+    OUTBOX,
+    Exchange,
+    Signals,
+    Streams,
+    Wrap,
+    tls_for,
+)
 from gateway.egress.addresses import Reach
 from gateway.egress.guarded import GuardedTransport
+from gateway.models import Principal
 
 # They log URLs, session ids and whole messages; what matters of them is reported by this package.
 for _name in ("mcp", "httpx2", "httpcore2"):
@@ -53,32 +65,27 @@ class LegacyHttp:
         url: str,
         *,
         headers: tuple[tuple[str, str], ...] = (),
-        connect_timeout: float = 2.0,
-        keepalive: float = 3.0,
         max_connections: int = 64,
         max_response: int = 16 * 1024 * 1024,
         verify: ssl.SSLContext | None = None,
         reach: Reach = "configured",
+        wrap: Wrap | None = None,
     ) -> None:
         self._url = url
+        self._headers = headers
+        self._wrap = wrap
         self._max_response = max_response
         self._exchanges: dict[str, Exchange] = {}
         self._tags = itertools.count(1)
-        inner = GuardedTransport(
+        self._inner = GuardedTransport(
             reach,
             verify=verify or tls_for(url),
             # Calls are bounded by the bulkhead, the streams of idle sessions by the pool of sessions.
             limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=keepalive
+                max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=KEEPALIVE
             ),
         )
-        self._client = httpx2.AsyncClient(
-            transport=_Watched(inner, self._exchanges, max_response),
-            headers=[("accept-encoding", "identity"), *headers],
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx2.Timeout(connect=connect_timeout, read=None, write=30.0, pool=connect_timeout),
-        )
+        self._client = self._client_over(self._inner)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Streams]:
@@ -100,10 +107,18 @@ class LegacyHttp:
             yield Streams(from_backend, to_backend, gone, stream.signals)
             carriers.cancel_scope.cancel()
 
-    def begin(self) -> Exchange:
+    def on_behalf(self, principal: Principal) -> LegacyHttp:
+        """See ``wire.Transport``."""
+        if self._wrap is None:
+            return self
+        own = copy.copy(self)
+        own._client = self._client_over(self._wrap(self._inner, principal))
+        return own
+
+    def begin(self, caller: Principal) -> Exchange:
         """See ``wire.Transport``."""
         tag = str(next(self._tags))
-        exchange = self._exchanges[tag] = Exchange({_TAG: tag})
+        exchange = self._exchanges[tag] = Exchange({_TAG: tag}, caller if self._wrap and caller.issuer else None)
         return exchange
 
     def end(self, exchange: Exchange) -> None:
@@ -113,6 +128,15 @@ class LegacyHttp:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+
+    def _client_over(self, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            transport=_Watched(inner, self._exchanges, self._max_response),
+            headers=[("accept-encoding", "identity"), *self._headers],
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(connect=CONNECT, read=None, write=30.0, pool=CONNECT),
+        )
 
 
 async def _carry(source: Any, sink: Any, gone: asyncio.Event) -> None:
@@ -151,6 +175,8 @@ class _Watched(httpx2.AsyncBaseTransport):
         if exchange is None:
             return await self._aside(request)
         _EXCHANGE.set(exchange)
+        if exchange.caller is not None:
+            request.extensions = {**request.extensions, CALLER: exchange.caller}
         try:
             async with exchange.guard():
                 response = await self._inner.handle_async_request(request)

@@ -6,6 +6,7 @@ All answers come on the one stream, so that a question of the backend cannot be 
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import logging
 import ssl
@@ -23,21 +24,16 @@ from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest, RequestId, jsonrp
 from gateway.backends import link
 from gateway.backends.cause import because
 from gateway.backends.sse import EventTooLarge, SseParser
-from gateway.backends.wire import OUTBOX, Exchange, Streams, tls_for
+from gateway.backends.wire import CALLER, CONNECT, KEEPALIVE, OUTBOX, Exchange, Streams, Wrap, tls_for
 from gateway.egress.addresses import Reach
 from gateway.egress.guarded import GuardedTransport
 from gateway.errors import INTERNAL_ERROR
+from gateway.models import Principal
 
 logger = logging.getLogger(__name__)
 
 _TAG = "x-mcp-gateway-exchange"
 """Carries the exchange through the SDK's dispatcher; it is not sent."""
-
-_CONNECT = 2.0
-"""Seconds to connect."""
-
-_KEEPALIVE = 3.0
-"""Seconds that an idle connection is kept."""
 
 _GREETING = 10.0
 """Seconds until the stream has named its endpoint."""
@@ -47,6 +43,8 @@ _ASIDE = 10.0
 
 _BODY = 64 * 1024
 """Bytes that are read of the answer to a message."""
+
+_TIMEOUTS = {"connect": CONNECT, "read": None, "write": 30.0, "pool": CONNECT}
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -69,20 +67,21 @@ class LegacySse:
         max_response: int = 16 * 1024 * 1024,
         verify: ssl.SSLContext | None = None,
         reach: Reach = "configured",
+        wrap: Wrap | None = None,
     ) -> None:
         self._route = route
+        self._wrap = wrap
         self._url = url
         self._headers = [("accept-encoding", "identity"), *headers]
-        self._timeouts = {"connect": _CONNECT, "read": None, "write": 30.0, "pool": _CONNECT}
         self._max_response = max_response
         self._exchanges: dict[str, Exchange] = {}
         self._tags = itertools.count(1)
         # Without a client over it there are no redirects, and no cookies to carry from one principal to the next.
-        self._http = GuardedTransport(
+        self._http: httpx2.AsyncBaseTransport = GuardedTransport(
             reach,
             verify=verify or tls_for(url),
             limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=_KEEPALIVE
+                max_connections=None, max_keepalive_connections=max_connections, keepalive_expiry=KEEPALIVE
             ),
         )
 
@@ -106,10 +105,18 @@ class LegacySse:
                 yield Streams(from_backend, to_backend, gone)
                 carriers.cancel_scope.cancel()
 
-    def begin(self) -> Exchange:
+    def on_behalf(self, principal: Principal) -> LegacySse:
+        """See ``wire.Transport``."""
+        if self._wrap is None:
+            return self
+        own = copy.copy(self)
+        own._http = self._wrap(self._http, principal)
+        return own
+
+    def begin(self, caller: Principal) -> Exchange:
         """See ``wire.Transport``."""
         tag = str(next(self._tags))
-        exchange = self._exchanges[tag] = Exchange({_TAG: tag})
+        exchange = self._exchanges[tag] = Exchange({_TAG: tag}, caller if self._wrap and caller.issuer else None)
         return exchange
 
     def end(self, exchange: Exchange) -> None:
@@ -122,8 +129,13 @@ class LegacySse:
 
     @asynccontextmanager
     async def _stream(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with asyncio.timeout(_GREETING):
-            response = await self._send("GET", self._url, {"accept": "text/event-stream"}, b"")
+        try:
+            async with asyncio.timeout(_GREETING):
+                response = await self._send("GET", self._url, {"accept": "text/event-stream"}, b"")
+        except httpx2.ConnectError as error:
+            if isinstance(error.__cause__, link.NoCredentials):
+                raise error.__cause__ from None
+            raise
         try:
             self._admitted(response)
             assert isinstance(response.stream, httpx2.AsyncByteStream)
@@ -212,10 +224,12 @@ class LegacySse:
     ) -> Literal["refused", "broken", "abandoned"] | None:
         try:
             async with exchange.guard():
-                response = await self._send("POST", endpoint, {"content-type": "application/json", **headers}, body)
+                json_headers = {"content-type": "application/json", **headers}
+                response = await self._send("POST", endpoint, json_headers, body, exchange.caller)
                 exchange.status = response.status_code
                 await _read_over(response)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout):
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            exchange.cause = error
             return "refused"
         except httpx2.TransportError:
             return "broken"
@@ -230,13 +244,16 @@ class LegacySse:
                 response = await self._send("POST", endpoint, {"content-type": "application/json", **headers}, body)
                 await _read_over(response)
 
-    async def _send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> httpx2.Response:
+    async def _send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes, caller: Principal | None = None
+    ) -> httpx2.Response:
+        extensions = {"timeout": _TIMEOUTS} if caller is None else {"timeout": _TIMEOUTS, CALLER: caller}
         request = httpx2.Request(
             method,
             url,
             headers=[*self._headers, *headers.items()],
             content=body or None,
-            extensions={"timeout": self._timeouts},
+            extensions=extensions,
         )
         return await self._http.handle_async_request(request)
 

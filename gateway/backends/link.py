@@ -75,6 +75,10 @@ class SessionEnded(BackendUnavailable):
     """The backend does not know the session (404): nothing was executed, a new session may repeat the request."""
 
 
+class NoCredentials(BackendUnavailable):
+    """There is no token to show the backend, so it was not asked; says nothing of the backend itself."""
+
+
 class HandshakeRefused(BackendUnavailable):
     """``initialize`` was answered with an HTTP error ``status``."""
 
@@ -127,6 +131,46 @@ def not_admitted(route: str) -> BackendUnavailable:
         dispatched=False,
         retryable=False,
         hint="Tell the operator of the gateway: its credentials for this backend are not accepted.",
+    )
+
+
+def no_token(route: str, *, retry_after: float | None = None) -> NoCredentials:
+    """The authorization server could not be asked; that is tried again by itself."""
+    return NoCredentials(
+        f"The gateway cannot get a token for the {route} backend now; nothing was executed. Try again later.",
+        dispatched=False,
+        retry_after=retry_after,
+    )
+
+
+def token_refused(route: str) -> NoCredentials:
+    """The authorization server gives the gateway no token."""
+    return NoCredentials(
+        f"The authorization server of the {route} backend gives the gateway no token; nothing was executed.",
+        dispatched=False,
+        retryable=False,
+        hint="Tell the operator of the gateway: its client is refused there.",
+    )
+
+
+def principal_refused(route: str) -> NoCredentials:
+    """The authorization server gives no token for this principal."""
+    return NoCredentials(
+        f"The {route} backend is not open to you: its authorization server gives no token for yours; "
+        "nothing was executed.",
+        dispatched=False,
+        retryable=False,
+        hint="Ask for access there, or sign in anew if your token is about to end.",
+    )
+
+
+def principal_not_admitted(route: str) -> NoCredentials:
+    """The backend refused a principal's token (401, 403)."""
+    return NoCredentials(
+        f"The {route} backend does not admit you; nothing was executed.",
+        dispatched=False,
+        retryable=False,
+        hint="Ask for access there.",
     )
 
 

@@ -167,7 +167,7 @@ class RouteBackend:
             reply = await self._carry(request, notify)
             judged = True
             breaker.success(probe=probe)
-        except BackendBusy:
+        except (BackendBusy, link.NoCredentials):
             raise
         except link.AnswerTooLarge:
             judged = True

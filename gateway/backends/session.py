@@ -202,7 +202,7 @@ class Session:
                 raise
 
     async def _within(self, running: Running, params: JsonObject) -> BackendReply:
-        exchange = running.exchange = self._transport.begin()
+        exchange = running.exchange = self._transport.begin(running.request.principal)
         started = monotonic()
         answered = False
         try:
@@ -313,7 +313,7 @@ class Session:
 
     async def _greet(self, method: str, params: JsonObject, seconds: float) -> verdict.Answer:
         """One step of the greeting, never cancelled towards the backend."""
-        exchange = self._transport.begin()
+        exchange = self._transport.begin(verdict.NOBODY)
         try:
             async with asyncio.timeout(seconds):
                 result, error = await self._send(method, params, exchange, cancellable=False)

@@ -14,6 +14,7 @@ from gateway.backends.listing import offer_of
 from gateway.backends.parking import Parking
 from gateway.backends.running import Running
 from gateway.backends.session import Hooks, Session
+from gateway.backends.verdict import NOBODY
 from gateway.backends.watching import Watcher
 from gateway.models import BackendReply, BackendRequest, Change, Era, Principal
 from gateway.ports import Notify
@@ -151,11 +152,11 @@ class SessionPool:
         request = running.request
         profile = questions.profile_of(request.capabilities) if self.era == "legacy" else {}
         key = self._choose((questions.canonical(profile), *self._owner(request.principal)), alone=running.may_ask)
-        session = await self._within(key, profile, request.timeout)
+        session = await self._within(key, profile, request.timeout, request.principal)
         try:
             return await session.request(running)
         except link.SessionEnded:
-            session = await self._within(key, profile, request.timeout)
+            session = await self._within(key, profile, request.timeout, request.principal)
             return await session.request(running)
 
     async def _offer(self, session: Session, seconds: float) -> link.Offer:
@@ -175,40 +176,42 @@ class SessionPool:
         keys = [(*whose, number) for number in range(_ALONE if alone and self._unclear else 1)]
         return next((key for key in keys if key not in self._slots or self._slots[key].free), keys[0])
 
-    async def _within(self, key: _Key, profile: Mapping[str, Any], seconds: float) -> Session:
+    async def _within(
+        self, key: _Key, profile: Mapping[str, Any], seconds: float, principal: Principal = NOBODY
+    ) -> Session:
         slot = self._slots.get(key)
         if slot is not None and slot.session is not None and slot.session.alive:
             return slot.session
         try:
             async with asyncio.timeout(seconds):
-                return await self._session(key, profile)
+                return await self._session(key, profile, principal)
         except TimeoutError:
             raise link.unreachable(self._route) from None
 
-    async def _session(self, key: _Key, profile: Mapping[str, Any]) -> Session:
+    async def _session(self, key: _Key, profile: Mapping[str, Any], principal: Principal = NOBODY) -> Session:
         slot = self._slots.get(key)
         if slot is not None and slot.dead:
             # It ends by itself with the calls that it still carries.
             self._lost(slot)
             slot = None
         if slot is None:
-            slot = self._open(key, profile)
+            slot = self._open(key, profile, principal)
         # One who leaves does not take the session from the others that wait for it.
         return slot.session if slot.session is not None else await asyncio.shield(slot.opening)
 
-    def _open(self, key: _Key, profile: Mapping[str, Any]) -> _Slot:
+    def _open(self, key: _Key, profile: Mapping[str, Any], principal: Principal) -> _Slot:
         if self._closed:
             raise link.unreachable(self._route)
         if len(self._slots) >= self._bounds.sessions:
             self._make_room()
         slot = _Slot(key, self._clock())
-        slot.opening = self._spawn(self._connect(slot, profile))
+        slot.opening = self._spawn(self._connect(slot, profile, principal))
         self._slots[key] = slot
         return slot
 
-    async def _connect(self, slot: _Slot, profile: Mapping[str, Any]) -> Session:
+    async def _connect(self, slot: _Slot, profile: Mapping[str, Any], principal: Principal) -> Session:
         try:
-            session = await self._dialer.connect(self._hooks(slot), profile)
+            session = await self._dialer.connect(self._hooks(slot), profile, principal)
             slot.session = session
             self._sessions.add(session)
         finally:

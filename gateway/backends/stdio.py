@@ -14,6 +14,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from gateway.backends.process import Process
 from gateway.backends.wire import OUTBOX, Exchange, Streams
+from gateway.models import Principal
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,11 @@ class Stdio:
             with anyio.CancelScope(shield=True):
                 await process.stop()
 
-    def begin(self) -> Exchange:
+    def on_behalf(self, principal: Principal) -> Stdio:
+        """See ``wire.Transport``: a program is shown no token."""
+        return self
+
+    def begin(self, caller: Principal) -> Exchange:
         """See ``wire.Transport``."""
         return Exchange()
 

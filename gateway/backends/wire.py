@@ -9,8 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import httpx2
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
+
+from gateway.models import Principal
 
 Fault = Literal["refused", "broken", "too_large", "abandoned"]
 
@@ -49,14 +52,30 @@ class Streams:
 OUTBOX = 256
 """Messages that may wait to be written."""
 
+CONNECT = 2.0
+"""Seconds to connect, and to wait for a connection."""
+
+KEEPALIVE = 3.0
+"""Seconds that an idle connection is kept; below the 5 s after which common servers close theirs."""
+
+Wrap = Callable[[httpx2.AsyncBaseTransport, Principal], httpx2.AsyncBaseTransport]
+"""Makes the transport of one session, opened for a principal, from the one that all sessions share."""
+
+
+CALLER = "mcp_gateway.caller"
+"""Extension of a request of ``httpx2``: the principal that it is sent for, where it is not the session's."""
+
 
 class Exchange:
-    """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer, ``cause`` why."""
+    """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer, ``cause`` why. ``caller``
+    is for whom it is sent, where that decides with which token.
+    """
 
-    __slots__ = ("_abandoned", "_scope", "cause", "fault", "headers", "status")
+    __slots__ = ("_abandoned", "_scope", "caller", "cause", "fault", "headers", "status")
 
-    def __init__(self, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, headers: dict[str, str] | None = None, caller: Principal | None = None) -> None:
         self.headers = headers or {}
+        self.caller = caller
         self.status: int | None = None
         self.fault: Fault | None = None
         self.cause: BaseException | None = None
@@ -90,8 +109,12 @@ class Transport(Protocol):
         """
         ...
 
-    def begin(self) -> Exchange:
-        """A request is about to be sent."""
+    def on_behalf(self, principal: Principal) -> Transport:
+        """The same for a session of this principal: what it sends of its own bears the principal's token."""
+        ...
+
+    def begin(self, caller: Principal) -> Exchange:
+        """A request is about to be sent, for a principal or (without an issuer) in the gateway's own matters."""
         ...
 
     def end(self, exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import jwt
@@ -83,6 +84,7 @@ class TokenAuthenticator:
         self._issuers: dict[str, Issuer] = {issuer.issuer: issuer for issuer in auth.issuers}
         self._keys = keys
         self._introspect = introspect
+        self._keep_tokens = False
         self._clock = clock
         self._generation = keys.generation
         self._verified: _Recent[Principal] = _Recent(_MAX_VERIFIED)
@@ -105,17 +107,26 @@ class TokenAuthenticator:
         principal = self._verified.get(digest, now)
         return principal if principal is not None else await self._judge(header, digest, now)
 
+    def keep_tokens(self, *, kept: bool) -> None:
+        """Whether a principal comes with its token, to be exchanged."""
+        if kept != self._keep_tokens:
+            self._keep_tokens = kept
+            self._verified.clear()
+
     async def _judge(self, header: bytes, digest: bytes, now: float) -> Principal:
         refused = self._refused.get(digest, now)
         if refused is not None:
             message, reason = refused
             raise Unauthenticated(message, token_presented=True, reason=reason)
         try:
-            principal, seconds = await self._verify(tokens.bearer(header))
+            text = tokens.bearer(header)
+            principal, seconds = await self._verify(text)
         except Unauthenticated as refusal:
             if refusal.token_presented and refusal.reason not in _MAY_CHANGE:
                 self._refused.put(digest, (refusal.message, refusal.reason), now + _REFUSAL_REMEMBERED)
             raise
+        if self._keep_tokens:
+            principal = replace(principal, token=text)
         self._verified.put(digest, principal, min(principal.expires_at, now + seconds))
         return principal
 

@@ -2,7 +2,8 @@
 
 from gateway.errors import ConfigError, Problem
 from gateway.routes.auth import Auth, Introspection, Issuer, JwksPolicy
-from gateway.routes.backend import Backend, Credentials
+from gateway.routes.backend import Backend
+from gateway.routes.credentials import ClientCredentials, Credentials, OAuthClient, TokenExchange
 from gateway.routes.limits import LimitRule
 from gateway.routes.loader import load, parse
 from gateway.routes.models import Defaults, Route, Routes, ToolRule, Toolset
@@ -11,6 +12,7 @@ from gateway.routes.reference import json_schema, markdown
 __all__ = [
     "Auth",
     "Backend",
+    "ClientCredentials",
     "ConfigError",
     "Credentials",
     "Defaults",
@@ -18,9 +20,11 @@ __all__ = [
     "Issuer",
     "JwksPolicy",
     "LimitRule",
+    "OAuthClient",
     "Problem",
     "Route",
     "Routes",
+    "TokenExchange",
     "ToolRule",
     "Toolset",
     "json_schema",

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gateway.routes.credentials import Credentials
 from gateway.routes.fields import Era, Flag, HttpUrl, Model, Text, Word
-from gateway.routes.references import Secret, Variable
+from gateway.routes.references import Variable
 
 _LEGACY_REVISIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 _MODERN_REVISIONS = ("2026-07-28",)
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_OURS = frozenset(
-    (
-        *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "cookie"),
-        *("expect", "host", "keep-alive", "last-event-id", "proxy-connection", "te", "traceparent", "tracestate"),
-        *("trailer", "transfer-encoding", "upgrade"),
-    )
-)
-
-
-def _header_name(name: str) -> str:
-    if _HEADER.fullmatch(name) is None:
-        raise ValueError("is not the name of a header", "such as X-Api-Key")
-    if name.lower() in _OURS or name.lower().startswith("mcp-"):
-        raise ValueError(
-            "is a header that the gateway sets itself", "choose the header in which the backend expects it"
-        )
-    return name
 
 
 def _variable_name(name: str) -> str:
@@ -47,34 +29,6 @@ def _era(value: object) -> object:
 
 def _session(data: dict[str, Any]) -> Literal["shared", "principal", "client"]:
     return "shared" if data.get("command") else "principal"
-
-
-class Credentials(Model):
-    """What the gateway shows a backend. The client's own token is never passed on."""
-
-    later: ClassVar[Mapping[str, str]] = {
-        "client_credentials": "use bearer: or header: with a token from the environment or a file",
-        "token_exchange": "use bearer: or header: with a token from the environment or a file",
-    }
-
-    bearer: Secret | None = Field(default=None, description="Token of `Authorization: Bearer`, as a reference.")
-    header: dict[Annotated[str, AfterValidator(_header_name)], Secret] = Field(
-        default={}, description='Headers by name, each value a reference: `{X-Api-Key: "${API_KEY}"}`.'
-    )
-
-    @model_validator(mode="after")
-    def _something_once(self) -> Credentials:
-        names = [name.lower() for name in self.header] + ["authorization"] * (self.bearer is not None)
-        if not names:
-            raise ValueError("has no credentials", "set bearer: or header:, or remove the key")
-        if len(names) > len(set(names)):
-            raise ValueError("sets a header twice", "bearer: is the Authorization header; names ignore case")
-        return self
-
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """The headers in the clear: for the backend's connection alone."""
-        bearer = [("Authorization", f"Bearer {self.bearer.get_secret_value()}")] if self.bearer else []
-        return (*bearer, *((name, secret.get_secret_value()) for name, secret in self.header.items()))
 
 
 class Backend(Model):
@@ -113,11 +67,17 @@ class Backend(Model):
         default=None,
         description="The backend may ask people to open a URL (elicitation of mode `url`). It has to find out that who "
         "opens it is who called, and what everybody shares does not tell. Default: `true` without `auth`, where "
-        "there is one person, else `false`.",
+        "there is one person, and with credentials of each principal, else `false`.",
     )
     trust_annotations: Flag = Field(
         default=False, description="Policy may rely on `readOnlyHint` and `idempotentHint` of its tools."
     )
+
+    def may_open_urls(self, *, alone: bool) -> bool:
+        """Whether it may ask people to open a URL; ``alone``: there is only one person."""
+        if self.url_elicitation is not None:
+            return self.url_elicitation
+        return alone or (self.credentials is not None and self.credentials.per_principal)
 
     @model_validator(mode="after")
     def _consistent(self) -> Backend:
@@ -131,6 +91,10 @@ class Backend(Model):
             raise ValueError(
                 "has a command, so credentials, allow_link_local and the transports of HTTP do not apply",
                 "give a program its secrets with env:",
+            )
+        if self.credentials and self.credentials.per_principal and self.session == "shared":
+            raise ValueError(
+                "has credentials of each principal, so a session cannot be shared", "set session: principal, or client"
             )
         if self.transport == "sse" and self.era == "modern":
             raise ValueError("has transport sse, which no modern server speaks", "set era: legacy, or remove it")

@@ -38,8 +38,14 @@ def of_values(data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def of_models(routes: Routes) -> Iterator[Finding]:
-    """A timeout is not longer than the end that holds for it, wherever the two are written; costs fit their limits."""
+    """A timeout is not longer than the end that holds for it, wherever the two are written; costs fit their limits;
+    whoever has a token of their own is known.
+    """
     for index, route in enumerate(routes.routes):
+        credentials = route.backend.credentials
+        if credentials is not None and credentials.per_principal and routes.auth is None:
+            where = ("routes", index, "backend", "credentials")
+            yield where, "needs auth:, because without it everybody is the same principal", "add auth:"
         effective = route.effective
         if effective.timeout > effective.max_timeout:
             yield _too_long(("routes", index), effective.timeout, effective.max_timeout)

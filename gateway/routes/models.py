@@ -219,6 +219,12 @@ class Routes(Model):
         Literal[False], not_yet("descriptions of tools stay as the backend has them; remove the key", (True,))
     ] = Field(default=False, description="Descriptions of tools carry limits and scopes: `false`.")
 
+    @property
+    def exchange_tokens(self) -> bool:
+        """Whether a route gets tokens in exchange for those of clients."""
+        found = (route.backend.credentials for route in self.routes)
+        return any(one is not None and one.token_exchange is not None for one in found)
+
     def scopes(self, toolset: str | None = None) -> frozenset[str]:
         """Every scope that something of a toolset may need, whether its backend was reached yet or not."""
         chosen = self.toolsets[toolset].routes if toolset is not None else [route.name for route in self.routes]
@@ -231,10 +237,9 @@ class Routes(Model):
         return frozenset(named)
 
     def opening_urls(self) -> frozenset[str]:
-        """The routes whose backends may ask people to open URLs: where all is one person's, or where it is said."""
-        allowed = {route.name: route.backend.url_elicitation for route in self.routes}
+        """The routes whose backends may ask people to open URLs: where it can be told whose they are, or it is said."""
         alone = self.auth is None
-        return frozenset(name for name, said in allowed.items() if (alone if said is None else said))
+        return frozenset(route.name for route in self.routes if route.backend.may_open_urls(alone=alone))
 
     @model_validator(mode="after")
     def _inherit(self) -> Routes:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.routes.auth import Auth, Introspection, Issuer, JwksPolicy
-from gateway.routes.backend import Backend, Credentials
+from gateway.routes.backend import Backend
+from gateway.routes.credentials import ClientCredentials, Credentials, TokenExchange
 from gateway.routes.fields import Word
 from gateway.routes.limits import LimitRule
 from gateway.routes.models import Defaults, Route, Routes, ToolRule, Toolset
@@ -28,6 +29,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("routes[]", Route),
     ("routes[].backend", Backend),
     ("routes[].backend.credentials", Credentials),
+    ("routes[].backend.credentials.client_credentials", ClientCredentials),
+    ("routes[].backend.credentials.token_exchange", TokenExchange),
     ("routes[].tools.*", ToolRule),
     ("toolsets.*", Toolset),
 )

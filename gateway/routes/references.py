@@ -50,8 +50,8 @@ def expand(value: str, environ: Mapping[str, str]) -> str:
     return _REFERENCE.sub(lambda match: environ[match[1]], value)
 
 
-def resolve_secret(value: str, environ: Mapping[str, str]) -> str:
-    """The secret behind a reference, without the line break at its end.
+def resolve_secret(value: str, environ: Mapping[str, str], *, lines: bool = False) -> str:
+    """The secret behind a reference, without the line break at its end. It is one line, unless it may have several.
 
     Raises:
         ValueError: it is missing, empty or unusable; the message never has the secret.
@@ -59,7 +59,8 @@ def resolve_secret(value: str, environ: Mapping[str, str]) -> str:
     secret = _read(value.removeprefix("file:")) if value.startswith("file:") else expand(value, environ)
     if not secret:
         raise ValueError("the secret is empty")
-    if any(ord(character) < 32 or ord(character) == 127 for character in secret):
+    allowed = "\r\n" if lines else ""
+    if any((ord(character) < 32 and character not in allowed) or ord(character) == 127 for character in secret):
         raise ValueError("the secret contains a line break or another control character", "store it as one line")
     return secret
 

@@ -16,7 +16,7 @@ from gateway.backends.route_backend import RouteBackend
 from gateway.errors import BackendBusy, BackendUnavailable
 from gateway.models import Listing
 from gateway.ports import Take, Verdict
-from gateway.routes import Route
+from gateway.routes import Backend, Route
 
 from .servers.start import alive, call, children, http_server, ignore, raw_stdio, text, until
 
@@ -35,7 +35,8 @@ class Meter:
 
 
 class Started:
-    def __init__(self, backend: dict[str, Any], settings: dict[str, Any]) -> None:
+    def __init__(self, backend: dict[str, Any] | Backend, settings: dict[str, Any]) -> None:
+        self.url = backend.url if isinstance(backend, Backend) else backend.get("url")
         self.listings: list[Listing] = []
         self.meter = Meter()
         self.backend = RouteBackend(
@@ -47,7 +48,7 @@ class Started:
 
 
 @asynccontextmanager
-async def started(backend: dict[str, Any], **settings: Any) -> AsyncIterator[Started]:
+async def started(backend: dict[str, Any] | Backend, **settings: Any) -> AsyncIterator[Started]:
     one = Started(backend, settings)
     one.backend.start()
     try:

@@ -1,11 +1,12 @@
 """An SDK server over streamable HTTP on a port that it prints. ``--legacy-only`` answers as a server of 2025 would,
-``--sse`` as one of 2024.
+``--sse`` as one of 2024. ``--admits`` names a file with the tokens that are accepted, one a line.
 """
 
 import argparse
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import anyio
 import uvicorn
@@ -18,9 +19,10 @@ arguments.add_argument("--legacy-only", action="store_true")
 arguments.add_argument("--json", action="store_true")
 arguments.add_argument("--sse", action="store_true")
 arguments.add_argument("--path", default="/mcp")
+arguments.add_argument("--admits", type=Path)
 options = arguments.parse_args()
 server = MCPServer("sdk")
-state = {"sessions": 0, "cancelled": 0, "running": 0, "headers": {}}
+state = {"sessions": 0, "cancelled": 0, "running": 0, "headers": {}, "seen": []}
 
 
 @server.tool()
@@ -64,6 +66,10 @@ async def die() -> str:
     os._exit(3)
 
 
+def admitted(headers):
+    return headers.get("authorization", "").removeprefix("Bearer ") in options.admits.read_text().split()
+
+
 class Front:
     """Counts, keeps the headers of the last request, and refuses the modern era where it is told to."""
 
@@ -74,6 +80,11 @@ class Front:
         if scope["type"] == "http":
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             state["headers"] = headers
+            state["seen"].append([scope["method"], headers.get("authorization", ""), headers.get("cookie", "")])
+            if options.admits is not None and not admitted(headers):
+                await send({"type": "http.response.start", "status": 401, "headers": []})
+                await send({"type": "http.response.body", "body": b"no"})
+                return
             if scope["method"] == "POST" and "mcp-session-id" not in headers and "mcp-protocol-version" not in headers:
                 state["sessions"] += 1
             if options.legacy_only and headers.get("mcp-protocol-version") == "2026-07-28":

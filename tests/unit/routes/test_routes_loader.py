@@ -206,14 +206,6 @@ BAD = {
 }
 
 LATER = {
-    "client_credentials": (
-        file(route(backend="url: 'http://a', credentials: {client_credentials: {}}")),
-        f"{BACKEND}.credentials.client_credentials",
-    ),
-    "token_exchange": (
-        file(route(backend="url: 'http://a', credentials: {token_exchange: {}}")),
-        f"{BACKEND}.credentials.token_exchange",
-    ),
     "describe_limits": (GOOD + "describe_limits: true\n", "describe_limits"),
 }
 
