@@ -67,8 +67,9 @@ CALLER = "mcp_gateway.caller"
 
 
 class Exchange:
-    """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer, ``cause`` why. ``caller``
-    is for whom it is sent, where that decides with which token.
+    """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer, ``cause`` why.
+
+    ``caller`` is for whom it is sent, where that decides with which token.
     """
 
     __slots__ = ("_abandoned", "_scope", "caller", "cause", "fault", "headers", "status")
