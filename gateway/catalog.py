@@ -7,6 +7,7 @@ configured order and then in each backend's own, and swapped as a whole.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from gateway.policy.authorize import permits
 from gateway.routes import Routes, Toolset
 
 _REMEMBERED_LISTS = 256
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,9 @@ def build(routes: Routes, listings: Mapping[str, Listing], lock: Lock | None = N
     findings = Findings()
     listed = [route for route in routes.routes if route.name in listings]
     made = [entries_of(route, listings[route.name], route.prefix, findings, lock) for route in listed]
+    several = len(routes.routes) > 1
     everything = Offer(
-        {kind: _merge([entries.shown[kind] for entries in made], findings) for kind in KINDS},
+        {kind: _merge([entries.shown[kind] for entries in made], findings, several=several) for kind in KINDS},
         _united(listings[route.name].capabilities for route in listed),
         tuple(route.name for route in listed),
         {name: entry for entries in made for name, entry in entries.quarantined.items()},
@@ -143,12 +146,17 @@ def build(routes: Routes, listings: Mapping[str, Listing], lock: Lock | None = N
     return Catalog(offers, findings)
 
 
-def _merge(parts: Iterable[Mapping[str, Entry]], findings: Findings) -> dict[str, Entry]:
+def _merge(parts: Iterable[Mapping[str, Entry]], findings: Findings, *, several: bool) -> dict[str, Entry]:
+    """What all routes expose; ``several``: there is more than one, reached or not."""
     merged: dict[str, Entry] = {}
     for entries in parts:
         for name, entry in entries.items():
+            reason = ""
             if name in merged:
                 reason = f"the {merged[name].route} route already exposes {name[:128]}"
+            elif entry.kind == "template" and several and _SCHEME.match(name) is None:
+                reason = "it names no scheme, so it would claim the URIs of other routes"
+            if reason:
                 findings.omitted.append(Finding(entry.route, entry.kind, entry.backend_name, reason))
             else:
                 merged[name] = entry

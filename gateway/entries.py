@@ -17,6 +17,7 @@ from gateway.definitions.lock import Drift, Lock, drift
 from gateway.definitions.schemas import MAX_DEPTH, Unusable, compiled, refuse_bomb, refuse_depth
 from gateway.definitions.structure import Schema, rebuilt
 from gateway.definitions.work import Unbounded
+from gateway.likeness import LOOKS
 from gateway.models import Entry, Kind, Listing
 from gateway.protocol.naming import is_valid, public_name
 from gateway.protocol.strict_json import encode
@@ -87,6 +88,7 @@ class _Maker:
         self._over_http = listing.over_http
         self._prefix = prefix
         self._findings = findings
+        self._looks: dict[tuple[Kind, str], str] = {}
         self._pins = route.effective.pins
         self._lock = None if self._pins == "off" else lock
 
@@ -105,12 +107,24 @@ class _Maker:
         shown, quarantined = self.entries.shown[kind], self.entries.quarantined
         if entry.name in shown or (kind == "tool" and entry.name in quarantined):
             raise _Unfit(f"a second {kind} of this name")
+        if kind in ("tool", "prompt"):
+            self._refuse_look_alike(kind, entry.backend_name)
         drifted = None
         if kind == "tool" and self._lock is not None:
             drifted = drift(self._lock, self._route.name, entry.name, definition, withheld=self._pins == "block")
         if drifted is not None:
             self._findings.drifts.append(drifted)
         (quarantined if drifted is not None and drifted.withheld else shown)[entry.name] = entry
+
+    def _refuse_look_alike(self, kind: Kind, name: str) -> None:
+        """Raises: _Unfit: it could be taken for another, or slips past a rule that is meant for such a name."""
+        meant = self._route.rule_of_likeness(name, kind)
+        if meant is not None:
+            raise _Unfit(f"it looks like {meant}, which has a rule that does not hold for it; give it one of its own")
+        for look in LOOKS:
+            other = self._looks.setdefault((kind, look(name)), name)
+            if other != name:
+                raise _Unfit(f"its name looks like that of {_shown(other)}")
 
     def _entry(self, kind: Kind, name: Any, definition: Mapping[str, Any]) -> Entry | None:
         """None where no rule exposes it.

@@ -7,9 +7,10 @@ shape they look for is the models' to report. The last one needs the models.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from gateway.likeness import LOOKS
 from gateway.models import Limit
 from gateway.routes.document import Location
 from gateway.routes.limits import EVERY, short_name
@@ -109,19 +110,28 @@ def _names(named: list[_Named]) -> Iterator[Finding]:
             yield ("routes", index, "name"), f"'{name}' is the name of routes[{first[name]}] too", "choose another name"
 
 
+_FOLDS: tuple[tuple[Callable[[str], str], str], ...] = (
+    (str, "begins with"),
+    *((look, "looks as if it began with") for look in LOOKS),
+)
+
+
 def _prefixes(named: list[_Named]) -> Iterator[Finding]:
-    """Two routes can give one public name exactly when one prefix begins with the other."""
-    root: _Named | None = None
-    for route in sorted(named, key=lambda one: (one[2], one[0])):
-        if root is None or not route[2].startswith(root[2]):
-            root = route
-        elif route[1] != root[1]:
-            yield (
-                ("routes", max(root[0], route[0]), "prefix"),
-                f"public names of routes '{root[1]}' and '{route[1]}' can collide: "
-                f"'{route[2]}' begins with '{root[2]}'",
-                "set prefix: so that neither begins with the other",
-            )
+    """Two routes can give one public name exactly when one prefix begins with the other; and names that look alike."""
+    told: set[tuple[str, str]] = set()
+    for fold, likeness in _FOLDS:
+        root: _Named | None = None
+        for route in sorted(named, key=lambda one: (fold(one[2]), one[0])):
+            if root is None or not fold(route[2]).startswith(fold(root[2])):
+                root = route
+            elif route[1] != root[1] and (root[1], route[1]) not in told:
+                told |= {(root[1], route[1]), (route[1], root[1])}
+                yield (
+                    ("routes", max(root[0], route[0]), "prefix"),
+                    f"public names of routes '{root[1]}' and '{route[1]}' can collide: "
+                    f"'{route[2]}' {likeness} '{root[2]}'",
+                    "set prefix: so that neither begins with the other",
+                )
 
 
 def _toolsets(data: dict[str, Any], named: list[_Named]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
+from gateway.likeness import LOOKS
 from gateway.models import Kind, Limit, ToolPolicy
 from gateway.routes.auth import Auth
 from gateway.routes.backend import Backend
@@ -129,6 +130,10 @@ class Route(Model):
             policy = self._policies[section, name] = self.decide(name, kind)
         return policy
 
+    def rule_of_likeness(self, name: str, kind: Kind = "tool") -> str | None:
+        """The name or pattern of a rule that holds for names that look like this one, and not for this one itself."""
+        return _rule_of_likeness(getattr(self, _SECTIONS[kind]), name)
+
     def within(self, defaults: Defaults, limits: tuple[Limit, ...]) -> None:
         """Told once, by the file it stands in: what it inherits."""
         self._defaults, self._file_limits = defaults, limits
@@ -166,7 +171,20 @@ class Route(Model):
 _SECTIONS: Mapping[Kind, str] = {"tool": "tools", "prompt": "prompts", "resource": "resources", "template": "resources"}
 
 
-def _rule_of(rules: Mapping[str, ToolRule], name: str) -> str | None:
+def _rule_of_likeness(rules: Mapping[str, ToolRule], name: str) -> str | None:
+    """A rule that is meant for a name that looks like this one, where it is not the rule of this name itself."""
+    own = _rule_of(rules, name)
+    if own == name:
+        return None
+    for look in LOOKS:
+        folded = {look(key): key for key in reversed(list(rules))}
+        meant = _rule_of(folded, look(name))
+        if meant is not None and folded[meant] != own:
+            return folded[meant]
+    return None
+
+
+def _rule_of(rules: Mapping[str, object], name: str) -> str | None:
     if name in rules:
         return name
     return next((pattern for pattern in rules if fnmatchcase(name, pattern)), None)

@@ -463,3 +463,35 @@ def test_a_toolset_does_not_know_what_is_quarantined_outside_of_it() -> None:
     assert made.quarantined("some", "one__b") is None
     assert made.quarantined("bare", "b") is None
     assert made.quarantined(None, "two__b") is None
+
+
+# Claims on what others have
+
+
+TWO = """
+routes:
+  - {name: one, backend: {url: "http://x.example/mcp"}, scopes: []}
+  - {name: two, backend: {url: "http://y.example/mcp"}, scopes: []}
+"""
+
+
+@pytest.mark.parametrize("template", ["{+any}", "{scheme}://{rest}", "/{path}"])
+def test_a_template_without_a_scheme_cannot_claim_the_uris_of_other_routes(template: str) -> None:
+    greedy = listing("one", templates=({"uriTemplate": template, "name": "n"},))
+    other = listing("two", templates=({"uriTemplate": "two://{x}", "name": "n"},))
+    made = built(greedy, other, text=TWO)
+    owner = made.owner(None, "two://a")
+    assert owner is not None
+    assert owner.route == "two"
+    assert [(it.route, it.kind) for it in made.omitted] == [("one", "template")]
+    alone = built(greedy, text=TWO.partition("  - {name: two")[0])
+    assert names(alone, kind="template") == [template]
+
+
+def test_a_tool_cannot_be_called_by_the_public_name_of_another_route_s() -> None:
+    made = built(listing("one", tool("two__a"), tool("a")), listing("two", tool("a")), text=TWO)
+    assert names(made) == ["one__two__a", "one__a", "two__a"]
+    for name in names(made):
+        entry = made.find(None, name)
+        assert entry is not None
+        assert name == f"{entry.route}__{entry.backend_name}"

@@ -107,3 +107,44 @@ def test_a_tool_that_could_harm_is_left_out_alone(bad: Any, why: str) -> None:
     assert list(entries.shown["tool"]) == ["one__good"]
     (omitted,) = findings.omitted
     assert why in omitted.reason
+
+
+# Names that could be taken for others
+
+
+@pytest.mark.parametrize("other", ["Rollback", "ro11back", "ROLLBACK", "rollback"])
+def test_of_names_that_look_alike_the_first_is_kept(other: str) -> None:
+    entries, findings = made(listing("one", tool("rollback"), tool(other), tool("good")))
+    assert list(entries.shown["tool"]) == ["one__rollback", "one__good"]
+    (omitted,) = findings.omitted
+    assert omitted.name == other
+
+
+def test_prompts_that_look_alike_are_told_apart_too_and_a_tool_is_no_prompt() -> None:
+    prompts = ({"name": "plan"}, {"name": "P\uff4can"}, {"name": "Rollback"})
+    entries, findings = made(listing("one", tool("rollback"), prompts=prompts))
+    assert list(entries.shown["prompt"]) == ["one__plan", "one__Rollback"]
+    assert len(findings.omitted) == 1
+
+
+RULES = """    tools:
+      rollback: {scopes: [deploy:admin]}
+      "debug_*": {hidden: true}
+      list_all: {}
+      "list_*": {scopes: [x]}
+"""
+
+
+@pytest.mark.parametrize("name", ["Rollback", "ro1lback", "DEBUG_dump", "debug-dump", "Iist_x"])
+def test_a_name_does_not_slip_past_a_rule_by_looking_like_one_that_has_it(name: str) -> None:
+    entries, findings = made(listing("one", tool(name), tool("other")), more=RULES)
+    assert list(entries.shown["tool"]) == ["one__other"]
+    (omitted,) = findings.omitted
+    assert "rule" in omitted.reason
+
+
+@pytest.mark.parametrize("name", ["rollback", "list_all", "list_x", "other"])
+def test_a_name_that_has_its_rule_is_shown(name: str) -> None:
+    entries, findings = made(listing("one", tool(name)), more=RULES)
+    assert list(entries.shown["tool"]) == [f"one__{name}"]
+    assert findings.omitted == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +49,20 @@ def test_a_toolset_pattern_that_can_match_nothing_is_found() -> None:
     assert found({"routes": routes, "toolsets": {"t": {"routes": ["deploy"], "tools": bad}}}) == [
         f"toolsets.t.tools[{index}]" for index in range(4)
     ]
+
+
+@pytest.mark.parametrize(
+    "prefixes", [("deploy__", "Deploy__"), ("logs__", "1ogs__"), ("a-b__", "a_b__"), ("x", "Xy"), ("o_", "0_x")]
+)
+def test_prefixes_whose_names_could_be_taken_for_one_another_are_refused(prefixes: tuple[str, str]) -> None:
+    for order in (prefixes, prefixes[::-1]):
+        routes = [{"name": f"r{index}", "prefix": prefix} for index, prefix in enumerate(order)]
+        ((where, what, hint),) = checks.of_values({"routes": routes})
+        assert render(where) == "routes[1].prefix"
+        assert all(repr(prefix) in what for prefix in prefixes)
+        assert "prefix" in hint
+
+
+def test_a_route_without_a_prefix_can_stand_alone_only() -> None:
+    assert found({"routes": [{"name": "a", "prefix": ""}]}) == []
+    assert found({"routes": [{"name": "a", "prefix": ""}, {"name": "b"}]}) == ["routes[1].prefix"]
