@@ -69,6 +69,10 @@ bridge-test: $(VENV)/.dev ## Every combination of eras, with servers and clients
 clients-test: $(VENV)/.dev ## Drive the demo with clients of other SDKs (needs Node.js)
 	$(BIN)/python tests/clients/run.py
 
+.PHONY: idp-test
+idp-test: $(VENV)/.dev ## Run the gateway behind a real Keycloak and oidc-provider (needs Java, Maven, Node.js)
+	$(BIN)/python tests/idp/run.py
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the hashed lock files anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra otel pyproject.toml -o requirements.lock

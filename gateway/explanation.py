@@ -37,8 +37,10 @@ class Decision:
     states: tuple[LimitState, ...] | None
 
 
-async def decide(principal: Principal, entry: Entry, toolset: str | None, peek: Peek) -> Decision:
-    """Ask the checks about one tool, as a call would."""
+async def decide(
+    principal: Principal, entry: Entry, toolset: str | None, peek: Peek, catalog: Catalog | None = None
+) -> Decision:
+    """Ask the checks about one tool, as a call would, and the ``catalog``, where there is one, about its pins."""
     call = Call(principal, entry, _REQUEST, {}, toolset)
     reason, missing = "", frozenset[str]()
     try:
@@ -47,6 +49,8 @@ async def decide(principal: Principal, entry: Entry, toolset: str | None, peek: 
         missing, reason = refusal.needed - principal.scopes, refusal.outcome
     except Refusal:
         reason = "hidden" if entry.policy.hidden else "no rule gives it scopes"
+    if not reason and catalog is not None and catalog.quarantined(toolset, entry.name) is not None:
+        reason = "quarantined: see mcp-gateway lock"
     states = await peek([Take(limit, key_of(limit, call)) for limit in entry.policy.limits])
     return Decision(entry, not reason, reason, missing, states)
 
@@ -54,12 +58,17 @@ async def decide(principal: Principal, entry: Entry, toolset: str | None, peek: 
 def tools(routes: Routes, catalog: Catalog, listings: Mapping[str, Listing], toolset: str | None) -> list[Entry]:
     """Everything that a toolset exposes, then what its backends offer and the rules hold back."""
     exposed = list(catalog.entries(toolset))
-    held_back = (
+    offered = (
         _entry(route, str(definition.get("name")), _prefix(routes, route, toolset))
         for route in _routes(routes, toolset)
         for definition in (listings[route.name].tools if route.name in listings else ())
     )
-    return exposed + [entry for entry in held_back if entry.policy.hidden or entry.policy.scopes is None]
+    return exposed + [entry for entry in offered if _is_held_back(catalog, toolset, entry)]
+
+
+def _is_held_back(catalog: Catalog, toolset: str | None, entry: Entry) -> bool:
+    policy = entry.policy
+    return policy.hidden or policy.scopes is None or catalog.quarantined(toolset, entry.name) is not None
 
 
 def rules(routes: Routes, toolset: str | None) -> list[Entry]:

@@ -18,8 +18,11 @@ from typing import Annotated, Any
 import typer
 
 from gateway import catalog, explanation
+from gateway.catalog import Catalog
 from gateway.cli.output import NO, UNUSABLE, as_json, err, fail, out
 from gateway.cli.tokens import DemoIssuer
+from gateway.definitions.lock import Lock
+from gateway.definitions.lock_file import lock_path, read_lock
 from gateway.errors import ConfigError, Refusal, Unauthenticated
 from gateway.explanation import Decision
 from gateway.models import ANONYMOUS, Entry, JsonObject, Limit, LimitState, Principal
@@ -38,6 +41,7 @@ class _Asked:
     file: Path
     routes: Routes
     places: Places
+    lock: Lock
     token: str | None
     claims: JsonObject | None
     tool: str | None
@@ -75,7 +79,7 @@ def _asked(
 ) -> _Asked:
     file = config or Path(os.environ.get("GATEWAY_CONFIG", "config/routes.yaml"))
     try:
-        routes, places = load(file, os.environ), Places.of(file)
+        routes, places, lock = load(file, os.environ), Places.of(file), read_lock(lock_path(file))
     except ConfigError as error:
         fail(str(error), UNUSABLE)
     demo = DemoIssuer.load()
@@ -89,7 +93,7 @@ def _asked(
         token = sys.stdin.read().strip() if token == "-" else token or os.environ.get("MCP_GATEWAY_TOKEN")  # noqa: S105 - the dash, not a password
         if not token and routes.auth is not None:
             fail("give --token or --claims", UNUSABLE)
-    return _Asked(file, routes, places, token, _claims(claims), tool, toolset, offline)
+    return _Asked(file, routes, places, lock, token, _claims(claims), tool, toolset, offline)
 
 
 def _claims(given: str | None) -> JsonObject | None:
@@ -166,14 +170,16 @@ def _who(principal: Principal, auth: Auth | None) -> dict[str, Any]:
 
 
 async def _decisions(asked: _Asked, principal: Principal) -> list[dict[str, Any]]:
-    entries = await _entries(asked)
+    entries, exposed = await _entries(asked)
     async with _counters(asked) as peek:
-        decisions = [await explanation.decide(principal, entry, asked.toolset, peek) for entry in entries]
+        decisions = [await explanation.decide(principal, entry, asked.toolset, peek, exposed) for entry in entries]
     return [_told(decision, asked) for decision in decisions]
 
 
-async def _entries(asked: _Asked) -> list[Entry]:
+async def _entries(asked: _Asked) -> tuple[list[Entry], Catalog | None]:
+    """What is to be explained, and the catalogue unless ``offline``."""
     routes, toolset, name = asked.routes, asked.toolset, asked.tool
+    exposed = None
     if asked.offline:
         found = explanation.rules(routes, toolset)
     else:
@@ -183,13 +189,14 @@ async def _entries(asked: _Asked) -> list[Entry]:
         for route in routes.routes:
             if route.name not in listings:
                 err.print(f"the {route.name} backend was not reached; its tools are judged by name", style="yellow")
-        found = explanation.tools(routes, catalog.build(routes, listings), listings, toolset)
+        exposed = catalog.build(routes, listings, asked.lock)
+        found = explanation.tools(routes, exposed, listings, toolset)
     if name is None:
-        return found
+        return found, exposed
     one = next((entry for entry in found if entry.name == name), None) or explanation.tool(routes, name, toolset)
     if one is None:
         fail(f"no route has a tool {name}: public names begin with {_prefixes(routes)}")
-    return [one]
+    return [one], exposed
 
 
 def _prefixes(routes: Routes) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import catalog, explanation
+from gateway.definitions.lock import Lock
 from gateway.errors import Unauthenticated
 from gateway.models import Principal
 from gateway.policy.authorize import permits
@@ -111,6 +112,17 @@ def test_what_the_rules_hold_back_is_listed_after_what_is_exposed() -> None:
     names = [entry.name for entry in explanation.tools(RULES, CATALOG, LISTED, None)]
     exposed = [entry.name for entry in CATALOG.entries(None)]
     assert names == [*exposed, "deploy__debug_dump", "dark__matter"]
+
+
+async def test_a_quarantined_tool_is_listed_and_denied_whatever_the_scopes() -> None:
+    rules = routes(TEXT.replace("    tools:\n      rollback", "    pins: block\n    tools:\n      rollback", 1))
+    built = catalog.build(rules, LISTED, Lock({}))
+    entries = {entry.name: entry for entry in explanation.tools(rules, built, LISTED, None)}
+    admin = person("ada", "deploy:read", "deploy:write", "deploy:admin")
+    for name, reason in (("deploy__status", "quarantined: see mcp-gateway lock"), ("logs__search", "")):
+        decision = await explanation.decide(admin, entries[name], None, unseen, built)
+        assert (decision.allowed, decision.reason) == (not reason, reason)
+    assert (await explanation.decide(person("eve"), entries["deploy__status"], None, unseen, built)).missing
 
 
 def test_the_rules_alone_are_their_names_and_patterns_and_the_rest_of_each_route() -> None:
