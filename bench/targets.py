@@ -48,6 +48,7 @@ auth:
   resource: http://127.0.0.1:{port}/mcp
   issuers:
     - {{issuer: "https://issuer.example", jwks_file: "{folder}/jwks.json"}}
+principal_concurrency: 64
 limits:
   - {{name: everyone, per: principal, limit: 100000000, window: 60s}}
 defaults: {{max_concurrency: 1024}}

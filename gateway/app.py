@@ -14,6 +14,7 @@ from typing import Any
 import watchfiles
 
 from gateway.audit import AuditEvent
+from gateway.backends.bulkhead import Bulkhead
 from gateway.backends.route_backend import RouteBackend
 from gateway.definitions.lock import NO_LOCK, Lock
 from gateway.definitions.lock_file import lock_path, read_lock
@@ -24,10 +25,13 @@ from gateway.http.conversations import Conversations
 from gateway.http.endpoint import Endpoint
 from gateway.http.guards import BrowserGuard
 from gateway.http.operations import Probes, metadata_app, operations_app
+from gateway.http.proxies import TrustedProxies
 from gateway.http.server import GatewayProtocol
 from gateway.http.subscriptions import Subscriptions
 from gateway.pipeline import Pipeline
 from gateway.policy.authorize import authorize
+from gateway.policy.failed_authentications import FailedAuthentications
+from gateway.policy.principal_concurrency import PrincipalConcurrency
 from gateway.policy.rate_limit import RateLimit
 from gateway.policy.validate import Validate
 from gateway.ports import NO_TRACING, LimitStore, Sessions
@@ -51,6 +55,7 @@ from gateway.telemetry.tracing import open_tracer
 
 log = logging.getLogger(__name__)
 
+_WAITING_CALLS = 256  # of one principal, beyond those that are under way
 _SHARE_SECONDS = 1.0
 _TRACES_SECONDS = 3.0
 _LOOK_MILLISECONDS = 5000
@@ -123,7 +128,12 @@ class Gateway:
         seen = SeenUris()
         replicas = Replicas(self._relay, self._conversations, self.hub, present=present, seen=seen, now=time.time)
         return Policy(
-            checks=(authorize, RateLimit(self._limits, self.metrics), Validate()),
+            checks=(
+                authorize,
+                PrincipalConcurrency(lambda most: Bulkhead(most, queue=_WAITING_CALLS), self.metrics),
+                RateLimit(self._limits, self.metrics),
+                Validate(),
+            ),
             audit=self.audit,
             server_info=server_info(self._version),
             states=RequestStates(keys, time.time),
@@ -133,6 +143,7 @@ class Gateway:
             elsewhere=replicas,
             tracer=self._tracer or NO_TRACING,
             seen=seen,
+            failures=FailedAuthentications(self._settings.auth_failures_per_minute),
             present=present,
             now=time.time,
             pause=asyncio.sleep,
@@ -148,7 +159,10 @@ class Gateway:
         GatewayProtocol.refused = self.pipeline.unreadable
         hosts = (*settings.allowed_hosts, *_hosts_of(auth))
         guard = BrowserGuard(settings.host, hosts, settings.allowed_origins)
-        endpoint = Endpoint(self.pipeline, guard, self._conversations, max_body=settings.max_body_bytes)
+        proxies = TrustedProxies(settings.trusted_proxies)
+        endpoint = Endpoint(
+            self.pipeline, guard, self._conversations, proxies=proxies, max_body=settings.max_body_bytes
+        )
         token = settings.metrics_token
         probes = Probes(self.problems, self.degraded, self._exposition, token.get_secret_value() if token else None)
         operations = operations_app(probes)

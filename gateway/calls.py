@@ -25,6 +25,7 @@ from gateway.models import BackendReply, BackendRequest, Call, Entry, JsonObject
 from gateway.policy.authorize import permits, refusal
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.inbound import crossing_meta
+from gateway.protocol.limits import tightest
 from gateway.protocol.tracing import passed_on
 
 MAX_ROUNDS = 16
@@ -111,8 +112,12 @@ def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
     return _shown(exchange, concrete, "resource", uri)
 
 
-async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments: Mapping[str, Any]) -> answers.Answer:
-    """Decide, record, carry, answer: the one path of everything that reaches a backend."""
+async def decided(exchange: Exchange, policy: Policy, entry: Entry, arguments: Mapping[str, Any]) -> Call:
+    """The call, once every check has let it pass; what it is about is on record whether it has or not.
+
+    Raises:
+        Refusal: that of the first check that does not.
+    """
     event = exchange.event
     event.tool, event.route, event.backend_tool = entry.name, entry.route, entry.backend_name
     event.rule, event.scopes_needed = entry.policy.rule, entry.policy.scopes
@@ -124,6 +129,13 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
         await check(call)
     if call.grant.watching:
         event.rule += f" (not enforced: {', '.join(limit.name for limit in call.grant.watching)})"
+    return call
+
+
+async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments: Mapping[str, Any]) -> answers.Answer:
+    """Decide, record, carry, answer: the one path of everything that reaches a backend."""
+    event = exchange.event
+    call = await decided(exchange, policy, entry, arguments)
     outgoing, holder = _to_backend(exchange, policy, call)
     await policy.audit.intend(event)
     event.dispatched = True
@@ -133,7 +145,8 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     event.outcome = _outcome(reply)
     if exchange.modern and exchange.request.method == "resources/read" and reply.result is not None:
         reply = replace(reply, result=lifecycle.with_caching_hints(reply.result))
-    answer = answers.backend_answer(exchange.request, reply, policy.server_info)
+    left = tightest(call.grant.states) if exchange.rules.routes.tell_limits else None
+    answer = answers.backend_answer(exchange.request, reply, policy.server_info, left)
     if reply.result is not None:
         event.answer = answer.body
     return answer

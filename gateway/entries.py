@@ -19,6 +19,7 @@ from gateway.definitions.structure import Schema, rebuilt
 from gateway.definitions.work import Unbounded
 from gateway.likeness import LOOKS
 from gateway.models import Entry, Kind, Listing
+from gateway.protocol.limits import described
 from gateway.protocol.naming import is_valid, public_name
 from gateway.protocol.strict_json import encode
 from gateway.routes import Route
@@ -201,15 +202,17 @@ def _made(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], pr
         # Of a stdio backend it means nothing, and over HTTP every client would drop the tool for it.
         schema = rebuilt(schema, _without_annotation)
         public = {**public, "inputSchema": schema}
+    policy = route.policy_for(name, kind)
+    told = described(public, policy) if policy.described and kind == "tool" else public
     trusted = route.backend.trust_annotations and _harmless(definition.get("annotations"))
     return Entry(
         name=public["name"] if kind in ("tool", "prompt") else name,
         backend_name=name,
         route=route.name,
         definition=public,
-        rendered=encode(public),
+        rendered=encode(told),
         input_schema=encode(schema),
-        policy=route.policy_for(name, kind),
+        policy=policy,
         param_headers=x_mcp_header_map(schema) if mirrored else {},
         idempotent=trusted if kind == "tool" else True,
         kind=kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from gateway.audit import AuditEvent
 from gateway.catalog import Catalog
 from gateway.models import Call, ClientRequest, Principal
+from gateway.policy.failed_authentications import FailedAuthentications
 from gateway.ports import (
     AuditLog,
     Authenticate,
@@ -34,7 +35,8 @@ class Rules:
     """One snapshot of everything that decides: a request reads it once, a reload replaces it as a whole.
 
     ``scopes`` has for each toolset every scope that something of it may need; ``opening_urls`` are the routes whose
-    backends may ask people to open URLs.
+    backends may ask people to open URLs. ``remembers``: whether a token, as ``Authorization`` values, was accepted
+    lately and still is, without judging it anew.
     """
 
     authenticate: Authenticate
@@ -44,6 +46,7 @@ class Rules:
     scopes: Mapping[str | None, frozenset[str]]
     by_name: Mapping[str, Route]
     opening_urls: frozenset[str]
+    remembers: Callable[[Sequence[bytes]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Policy:
     elsewhere: Elsewhere
     tracer: Tracer
     seen: SeenUris
+    failures: FailedAuthentications
     present: Callable[[], Rules]
     now: Callable[[], float]
     pause: Callable[[float], Awaitable[None]]

@@ -8,8 +8,7 @@ from typing import Any
 from gateway import calls, watching
 from gateway.errors import UnknownMethod
 from gateway.exchange import Exchange, Policy
-from gateway.models import Call, Kind
-from gateway.policy.authorize import authorize
+from gateway.models import Kind
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.session import LIFETIME
 from gateway.protocol.structured import legacy_definition
@@ -62,7 +61,7 @@ async def _listen(exchange: Exchange, policy: Policy) -> answers.Answer:
 
 async def _subscribe(exchange: Exchange, policy: Policy) -> answers.Answer:
     entry = calls.resource(exchange, policy, exchange.request.params.get("uri"))
-    await authorize(Call(exchange.principal, entry, exchange.request, {}, exchange.inbound.toolset))
+    await calls.decided(exchange, policy, entry, {})
     session_id = exchange.inbound.headers["mcp-session-id"]
     policy.hub.subscribe(session_id, entry.backend_name, **watching.as_one(exchange, policy))
     policy.elsewhere.subscribed(session_id, entry.backend_name, exchange.principal, exchange.inbound.toolset)

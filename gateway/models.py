@@ -103,7 +103,8 @@ class ToolPolicy:
 
     ``scopes`` is None where no rule names the tool: then it is neither listed nor callable.
     ``rule`` is the YAML path that decided, as audit and refusals quote it.
-    ``timeout`` and ``max_timeout`` are in seconds.
+    ``timeout`` and ``max_timeout`` are in seconds. ``principal_concurrency`` is how many calls of one principal may be
+    under way in one process, or None for any number. ``described``: agents are told scopes and limits.
     """
 
     scopes: frozenset[str] | None
@@ -112,6 +113,8 @@ class ToolPolicy:
     timeout: float = 30.0
     max_timeout: float = 300.0
     hidden: bool = False
+    principal_concurrency: int | None = None
+    described: bool = False
 
 
 Kind = Literal["tool", "prompt", "resource", "template"]

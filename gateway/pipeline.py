@@ -48,6 +48,7 @@ class _Path:
     id: str | int | None = None
     exchange: Exchange | None = None
     in_parts: bool = False
+    unrecorded: bool = False
 
 
 class Pipeline:
@@ -172,7 +173,8 @@ class Pipeline:
         if path.exchange is not None and self._traced:
             path.exchange.span.end(event.outcome, {"mcp_gateway.route": event.route or ""})
         if not path.in_parts:
-            self._policy.audit.append(event)
+            if not path.unrecorded:
+                self._policy.audit.append(event)
             method = event.method if event.method in _KNOWN_METHODS else "other"
             self._meter.request(method, event.route or "", event.tool or "", event.outcome, path.era, seconds)
 
@@ -209,7 +211,7 @@ class Pipeline:
         if path.rules.routes.auth is None:
             principal = ANONYMOUS
         else:
-            principal = await path.rules.authenticate(path.inbound.authorization)
+            principal = await self._identified(path)
             if principal.toolsets is not None and path.inbound.toolset not in principal.toolsets:
                 raise Unauthenticated(
                     "The token was issued for another toolset of this gateway.",
@@ -218,6 +220,21 @@ class Pipeline:
                 )
         path.event.principal = principal
         return principal
+
+    async def _identified(self, path: _Path) -> Principal:
+        """Whom the token speaks for. An address that failed too often is heard only with a token that is known."""
+        inbound, failures = path.inbound, self._policy.failures
+        address, token = inbound.client_address, bool(inbound.authorization)
+        wait = failures.wait(address, token=token)
+        if wait and not path.rules.remembers(inbound.authorization):
+            before = failures.recorded(address, token=token)
+            path.unrecorded = before is None
+            raise failures.refusal(wait, before or 0, token=token)
+        try:
+            return await path.rules.authenticate(inbound.authorization)
+        except Unauthenticated:
+            failures.failed(address, token=token)
+            raise
 
     async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel) -> Answer:
         path.id = jsonrpc.id_of(value)

@@ -94,8 +94,8 @@ class Room(Protocol):
     """Place for so many calls at once; a few more wait for a moment, first come first served."""
 
     @property
-    def empty(self) -> bool:
-        """Whether nobody has a place or waits for one."""
+    def taken(self) -> int:
+        """Places that are held; somebody waits only where all of them are."""
         ...
 
     def take(self) -> bool:

@@ -23,7 +23,6 @@ from gateway.http.filters import ListKind
 from gateway.http.subscriptions import Subscriptions
 from gateway.models import Change, Kind, Listing
 from gateway.news import News, Record
-from gateway.ports import Authenticate
 from gateway.routes import Auth, Route, Routes
 from gateway.stores.issuers import Issuers
 from gateway.telemetry.metrics import Metrics
@@ -70,7 +69,7 @@ class Rulebook:
         self._listings: dict[str, Listing] = {}
         self.lock = lock
         self._news = News(record, time.time)
-        self.rules = self._made_of(routes, _nobody)
+        self.rules = self._made_of(routes, None)
 
     async def adopt(self, routes: Routes, lock: Lock) -> None:
         """Make these routes the rules: keep what did not change, start what is new, retire what is gone."""
@@ -85,8 +84,7 @@ class Rulebook:
                 self._listings.pop(name, None)
                 self._spawn(backend.retire())
         self.lock = lock
-        authenticate = issuers.authenticate if issuers is not None else _nobody
-        former, self.rules = self.rules, self._made_of(routes, authenticate)
+        former, self.rules = self.rules, self._made_of(routes, issuers)
         self._news.tell(self.rules.catalog)
         self._hub.catalog_changed({_LISTS[kind] for kind in self.rules.catalog.differing(former.catalog)})
         for name, backend in self.backends.items():
@@ -175,15 +173,16 @@ class Rulebook:
         """A backend says that something of it changed; the catalogue already has it."""
         self._hub.changed(change)
 
-    def _made_of(self, routes: Routes, authenticate: Authenticate) -> Rules:
+    def _made_of(self, routes: Routes, issuers: Issuers | None) -> Rules:
         return Rules(
-            authenticate=authenticate,
+            authenticate=issuers.authenticate if issuers is not None else _nobody,
             routes=routes,
             catalog=catalog.build(routes, self._listings, self.lock),
             backends=dict(self.backends),
             scopes={None: routes.scopes(), **{name: routes.scopes(name) for name in routes.toolsets}},
             by_name={route.name: route for route in routes.routes},
             opening_urls=routes.opening_urls(),
+            remembers=issuers.authenticate.remembers if issuers is not None else _nothing,
         )
 
 
@@ -194,3 +193,8 @@ def _by_route(findings: Iterable[Finding | Drift]) -> Counter[str]:
 async def _nobody(headers: Sequence[bytes]) -> Any:
     """No authentication is configured; the pipeline never asks."""
     raise NotImplementedError
+
+
+def _nothing(headers: Sequence[bytes]) -> bool:
+    """No token is known."""
+    return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -115,12 +116,26 @@ def _origin(value: str) -> str:
     return value.lower()
 
 
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("has an entry that is not a network", "such as 10.0.0.0/8, or one address") from None
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[
+    tuple[Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+]
 Keys = Annotated[tuple[Annotated[SecretBytes, BeforeValidator(_key)], ...], NoDecode, BeforeValidator(_split)]
 Sinks = Annotated[tuple[Annotated[AuditSink, BeforeValidator(_sink)], ...], NoDecode, BeforeValidator(_split)]
 Bytes = Annotated[int, Field(ge=1024, le=1 << 30)]
@@ -179,6 +194,17 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Hosts = Field(default=(), description="Accepted `Host` values beside loopback and `auth.resource`.")
     allowed_origins: Origins = Field(default=(), description="Accepted `Origin` values of browsers beside loopback.")
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Networks of proxies whose `X-Forwarded-For` (where it is missing, `Forwarded`) is believed. "
+        "A proxy must set the one or remove it.",
+    )
+    auth_failures_per_minute: int = Field(
+        default=6000,
+        ge=0,
+        le=10_000_000,
+        description="Failed authentications of one address that are judged; more are 429, unread. `0`: any number.",
+    )
     ops_port: int | None = Field(
         default=None, ge=0, le=65535, description="Own port for health, metrics and console. Unset: the same port."
     )

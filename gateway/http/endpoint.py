@@ -10,6 +10,7 @@ from typing import Any
 from gateway.errors import InvalidRequest, Refusal
 from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
+from gateway.http.proxies import TrustedProxies
 from gateway.http.responder import Responder, Silences
 from gateway.http.resumption import Events, ResumableResponder
 from gateway.http.server import LEFT
@@ -34,11 +35,13 @@ class Endpoint:
         guard: guards.BrowserGuard,
         conversations: Conversations,
         *,
+        proxies: TrustedProxies,
         max_body: int,
     ) -> None:
         self._pipeline = pipeline
         self._guard = guard
         self._conversations = conversations
+        self._proxies = proxies
         self._events = Events()
         self._silences = Silences()
         self._max_body = max_body
@@ -50,7 +53,7 @@ class Endpoint:
         headers, repeated, authorization = _read_headers(scope["headers"])
         inbound = Inbound(
             request_id=f"{self._prefix}{next(self._numbers):08x}",
-            client_address=scope["client"][0] if scope["client"] else "",
+            client_address=self._proxies.client(scope["client"][0], scope["headers"]) if scope["client"] else "",
             toolset=_toolset(scope["path"]),
             headers=headers,
             repeated=repeated,

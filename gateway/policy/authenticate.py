@@ -113,6 +113,12 @@ class TokenAuthenticator:
             self._keep_tokens = kept
             self._verified.clear()
 
+    def remembers(self, headers: Sequence[bytes]) -> bool:
+        """Whether this is a token that was accepted lately and still is; nothing is judged."""
+        if len(headers) != 1 or self._keys.generation != self._generation:
+            return False
+        return self._verified.get(hashlib.sha256(headers[0]).digest(), self._clock()) is not None
+
     async def _judge(self, header: bytes, digest: bytes, now: float) -> Principal:
         refused = self._refused.get(digest, now)
         if refused is not None:

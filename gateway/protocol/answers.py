@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from gateway.errors import INTERNAL_ERROR, MISSING_CAPABILITY, InvalidRequest, RateLimited, Refusal, UnknownMethod
-from gateway.models import BackendReply, ClientRequest, Era, Limit
+from gateway.models import BackendReply, ClientRequest, Era, Limit, LimitState
+from gateway.protocol import limits as limits_told
 from gateway.protocol import revisions
+from gateway.protocol.limits import Headers
 from gateway.protocol.strict_json import encode, members
 from gateway.protocol.structured import legacy_result
-
-Headers = tuple[tuple[str, str], ...]
 
 # What only the modern era knows of a result (2026-07-28); legacy schemas do not have it.
 _MODERN_MEMBERS = ("resultType", "ttlMs", "cacheScope")
@@ -35,12 +35,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def result(
-    request_id: str | int, era: Era, parts: Mapping[str, Any], server_info: msgspec.Raw, *, relayed: bool = False
+    request_id: str | int,
+    era: Era,
+    parts: Mapping[str, Any],
+    server_info: msgspec.Raw,
+    *,
+    relayed: bool = False,
+    left: LimitState | None = None,
 ) -> bytes:
     """A result, completed for its era: ``resultType`` and ``serverInfo`` in the modern one, neither in the legacy one.
 
     Values may be ``msgspec.Raw`` and are copied as they are. Of a ``relayed`` result, keys of ``_meta`` that are
-    reserved for the gateway are dropped.
+    reserved for the gateway are dropped. ``left`` is a limit to tell of.
     """
     complete = dict(parts if era == "modern" else legacy_result(parts))
     meta = _own_meta(complete.get("_meta")) if relayed else dict(complete.get("_meta", {}))
@@ -51,6 +57,8 @@ def result(
         for name in _MODERN_MEMBERS:
             complete.pop(name, None)
     complete.pop("_meta", None)
+    if left is not None:
+        meta[revisions.LIMITS] = limits_told.left_of(left)
     if meta:
         complete["_meta"] = meta
     return encode({"jsonrpc": "2.0", "id": request_id, "result": complete})
@@ -64,15 +72,21 @@ def error(request_id: str | int | None, code: int, message: str, data: Mapping[s
     return encode({"jsonrpc": "2.0", "id": request_id, "error": body})
 
 
-def backend_answer(request: ClientRequest, reply: BackendReply, server_info: msgspec.Raw) -> Answer:
+def backend_answer(
+    request: ClientRequest, reply: BackendReply, server_info: msgspec.Raw, left: LimitState | None = None
+) -> Answer:
     """What a backend answered, under the client's id: 200, but for a capability that a modern client has not declared.
 
-    That one is a 400 by the specification (``basic/index``), and the backend refused before it did anything.
+    That one is a 400 by the specification (``basic/index``), and the backend refused before it did anything. ``left``
+    is a limit to tell of, in headers and in ``_meta``.
     """
+    headers = () if left is None else limits_told.headers_of(left.limit, left.remaining, left.reset)
     if reply.result is not None:
-        return Answer(200, result(request.id, request.era, reply.result, server_info, relayed=True))
+        body = result(request.id, request.era, reply.result, server_info, relayed=True, left=left)
+        return Answer(200, body, headers)
     undeclared = request.era == "modern" and (reply.error or {}).get("code") == MISSING_CAPABILITY
-    return Answer(400 if undeclared else 200, encode({"jsonrpc": "2.0", "id": request.id, "error": reply.error}))
+    body = encode({"jsonrpc": "2.0", "id": request.id, "error": reply.error})
+    return Answer(400 if undeclared else 200, body, headers)
 
 
 def refused(
@@ -137,19 +151,8 @@ def retry_headers(refusal: Refusal, limits: tuple[Limit, ...] = ()) -> Headers:
     if isinstance(refusal, RateLimited):
         for limit in limits:
             if limit.name == refusal.limit_name:
-                headers += limit_headers(limit, 0, seconds)
+                headers += limits_told.headers_of(limit, 0, max(1, refusal.retry_after))
     return headers
-
-
-def limit_headers(limit: Limit, remaining: int, seconds: str) -> Headers:
-    """``RateLimit-Policy`` and ``RateLimit`` of one limit (draft-ietf-httpapi-ratelimit-headers, RFC 9651 items).
-
-    ``seconds`` until there is more; empty where nobody knows.
-    """
-    name = limit.name.replace("\\", "\\\\").replace('"', '\\"')
-    scope = 'qu="concurrent-requests"' if limit.concurrent else f"w={math.ceil(limit.window)}"
-    until = f";t={seconds}" if seconds else ""
-    return (("ratelimit-policy", f'"{name}";q={limit.limit};{scope}'), ("ratelimit", f'"{name}";r={remaining}{until}'))
 
 
 def _tool_result(request_id: str | int, era: Era, parts: dict[str, Any], server_info: msgspec.Raw) -> bytes:

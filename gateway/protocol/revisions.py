@@ -19,4 +19,5 @@ RESERVED_PREFIX = "io.modelcontextprotocol/"
 
 VENDOR_PREFIX = "io.mcp-gateway/"
 REFUSAL = VENDOR_PREFIX + "refusal"
+LIMITS = VENDOR_PREFIX + "limits"
 STALE = VENDOR_PREFIX + "stale"

@@ -42,17 +42,6 @@ class Word:
     write: Callable[[Any], str] = str
 
 
-def not_yet(hint: str, values: tuple[object, ...]) -> BeforeValidator:
-    """Refuse these values of a field as planned but not there."""
-
-    def refuse(value: object) -> object:
-        if any(value is one or (isinstance(value, str) and value == one) for one in values):
-            raise ValueError(NOT_YET, hint)
-        return value
-
-    return BeforeValidator(refuse)
-
-
 def listed(value: object) -> object:
     """One text stands for a list of one."""
     return [value] if isinstance(value, str) else value
@@ -108,6 +97,10 @@ def _http_url(value: str) -> str:
     if "#" in value:
         raise ValueError("must not contain a fragment", "remove what follows #")
     return value
+
+
+def _none_if_off(value: object) -> object:
+    return None if value == "off" else value
 
 
 def _secure_url(value: str) -> str:
@@ -170,6 +163,13 @@ Size = Annotated[
 """Bytes."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+MaybeCount = Annotated[
+    Count | None,
+    BeforeValidator(_none_if_off, json_schema_input_type=int | Literal["off"]),
+    Word("whole number, `off`"),
+]
+"""None where it is ``off``."""
+
 Flag = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, AfterValidator(_name), Word("name")]
 Text = Annotated[str, Field(min_length=1)]

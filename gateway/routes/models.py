@@ -16,6 +16,7 @@ from gateway.routes.fields import (
     Count,
     Duration,
     Flag,
+    MaybeCount,
     Model,
     Name,
     Pattern,
@@ -23,7 +24,6 @@ from gateway.routes.fields import (
     Size,
     Text,
     UriPattern,
-    not_yet,
     unique,
 )
 from gateway.routes.limits import Costs, LimitRule, charged, limits_of
@@ -107,9 +107,12 @@ class Route(Model):
     list_timeout: Duration | None = Field(default=None, description="In place of `defaults.list_timeout`.")
     pins: Literal["off", "warn", "block"] | None = Field(default=None, description="In place of `defaults.pins`.")
     refresh: Duration | None = Field(default=None, description="In place of `defaults.refresh`.")
+    describe_limits: Flag | None = Field(default=None, description="In place of the file's `describe_limits`.")
 
     _defaults: Defaults = PrivateAttr(default=Defaults())
     _file_limits: tuple[Limit, ...] = PrivateAttr(default=())
+    _principal_concurrency: int | None = PrivateAttr(default=None)
+    _describe_limits: bool = PrivateAttr(default=False)
     _policies: dict[tuple[str, str], ToolPolicy] = PrivateAttr(default_factory=dict)
 
     def __copy__(self) -> Self:
@@ -134,9 +137,12 @@ class Route(Model):
         """The name or pattern of a rule that holds for names that look like this one, and not for this one itself."""
         return _rule_of_likeness(getattr(self, _SECTIONS[kind]), name)
 
-    def within(self, defaults: Defaults, limits: tuple[Limit, ...]) -> None:
+    def within(
+        self, defaults: Defaults, limits: tuple[Limit, ...], principal_concurrency: int | None, *, describe_limits: bool
+    ) -> None:
         """Told once, by the file it stands in: what it inherits."""
         self._defaults, self._file_limits = defaults, limits
+        self._principal_concurrency, self._describe_limits = principal_concurrency, describe_limits
         self._policies.clear()
 
     def decide(self, name: str, kind: Kind = "tool") -> ToolPolicy:
@@ -160,6 +166,8 @@ class Route(Model):
             timeout=rule.timeout or effective.timeout,
             max_timeout=rule.max_timeout or effective.max_timeout,
             hidden=rule.hidden,
+            principal_concurrency=self._principal_concurrency,
+            described=self._describe_limits if self.describe_limits is None else self.describe_limits,
         )
 
     def limits_for(self, rule: ToolRule, rule_path: str) -> tuple[Limit, ...]:
@@ -233,9 +241,17 @@ class Routes(Model):
     audit_results: Literal["size", "digest", "none"] = Field(
         default="size", description="What the audit keeps of results; `digest` is their size and a keyed digest."
     )
-    describe_limits: Annotated[
-        Literal[False], not_yet("descriptions of tools stay as the backend has them; remove the key", (True,))
-    ] = Field(default=False, description="Descriptions of tools carry limits and scopes: `false`.")
+    describe_limits: Flag = Field(
+        default=False, description="`true`: descriptions of tools end with the scopes and limits that hold for them."
+    )
+    tell_limits: Flag = Field(
+        default=False,
+        description="`true`: results say what the tightest limit left, in `RateLimit` headers and in `_meta`.",
+    )
+    principal_concurrency: MaybeCount = Field(
+        default=32,
+        description="Calls of one principal under way at once in each process; more wait for a second. `off`: any.",
+    )
 
     @property
     def exchange_tokens(self) -> bool:
@@ -263,5 +279,5 @@ class Routes(Model):
     def _inherit(self) -> Routes:
         limits = limits_of(self.limits, "limits")
         for route in self.routes:
-            route.within(self.defaults, limits)
+            route.within(self.defaults, limits, self.principal_concurrency, describe_limits=self.describe_limits)
         return self

@@ -19,6 +19,7 @@ from gateway.models import BackendReply, BackendRequest, Call, Entry, Limit, Lim
 from gateway.models import ClientRequest as Request
 from gateway.pipeline import Pipeline
 from gateway.policy.authorize import authorize
+from gateway.policy.failed_authentications import FailedAuthentications
 from gateway.policy.rate_limit import RateLimit
 from gateway.policy.validate import Validate
 from gateway.ports import NO_TRACING, Check, Notify, SessionState, Take, Tracer, Verdict
@@ -321,6 +322,7 @@ class Core:
         text: str = AUTH + ROUTES,
         checks: tuple[Check, ...] | None = None,
         tracer: Tracer = NO_TRACING,
+        failures_per_minute: int = 0,
     ) -> None:
         self.routes = routes(text)
         self.listings = {listing.route: listing for listing in (LISTINGS if listings is None else listings)}
@@ -333,6 +335,7 @@ class Core:
         self.states = RequestStates((KEY,), self.clock)
         self.who: dict[str, Principal] = dict(PEOPLE)
         self.failures: list[tuple[str, Exception]] = []
+        self.remembered: list[Sequence[bytes]] = []
         self.sealer = SessionSealer((KEY,), self.clock)
         policy = Policy(
             checks=checks or (authorize, RateLimit(self.limits, self.meter), Validate()),
@@ -345,6 +348,7 @@ class Core:
             elsewhere=self.elsewhere,
             tracer=tracer,
             seen=self.seen,
+            failures=FailedAuthentications(failures_per_minute, self.clock),
             present=lambda: self.present,
             now=self.clock,
             pause=self._pause,
@@ -366,6 +370,7 @@ class Core:
             scopes={None: frozenset({"deploy:read"}), **{name: frozenset() for name in self.routes.toolsets}},
             by_name={route.name: route for route in self.routes.routes},
             opening_urls=self.routes.opening_urls(),
+            remembers=lambda headers: headers in self.remembered,
         )
 
     async def _pause(self, seconds: float) -> None:

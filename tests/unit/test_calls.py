@@ -60,6 +60,37 @@ async def called(core: Core, params: dict[str, Any] = ROLLBACK, era: str = "mode
     return said(await post(core, era, "tools/call", params, **options))
 
 
+# What limits left
+
+LIMITED = AUTH + "limits: [{name: everyone, per: principal, limit: 600, window: 60s}]\n" + ROUTES
+TOLD = "tell_limits: true\n" + LIMITED
+VENDOR = "io.mcp-gateway/limits"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
+async def test_a_result_says_what_the_tightest_limit_left_where_that_is_wanted(era: str, method: str) -> None:
+    core = Core(text=TOLD)
+    core.backends["deploy"].answers = [{**DONE, "_meta": {"own": 1, VENDOR: "a lie"}}]
+    params = ROLLBACK if method == "tools/call" else {"name": "deploy__plan"}
+    answer = await post(core, era, method, params)
+    meta = said(answer)["result"]["_meta"]
+    assert (meta["own"], meta[VENDOR]["limit"], meta[VENDOR]["remaining"]) == (1, "limits.everyone", 1)
+    assert answer.headers == (
+        ("ratelimit-policy", '"limits.everyone";q=600;w=60'),
+        ("ratelimit", '"limits.everyone";r=1;t=30'),
+    )
+
+
+@pytest.mark.parametrize("text", [LIMITED, "tell_limits: true\n" + AUTH + ROUTES])
+async def test_a_result_says_nothing_of_limits_unless_wanted_and_there_are_some(text: str) -> None:
+    core = Core(text=text)
+    core.backends["deploy"].answers = [{**DONE, "_meta": {VENDOR: "a lie"}}]
+    answer = await post(core, "modern", "tools/call", ROLLBACK)
+    assert VENDOR not in said(answer)["result"]["_meta"]
+    assert answer.headers == ()
+
+
 # Names
 
 

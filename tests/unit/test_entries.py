@@ -148,3 +148,15 @@ def test_a_name_that_has_its_rule_is_shown(name: str) -> None:
     entries, findings = made(listing("one", tool(name)), more=RULES)
     assert list(entries.shown["tool"]) == [f"one__{name}"]
     assert findings.omitted == []
+
+
+def test_descriptions_end_with_scopes_and_limits_where_that_is_wanted_and_nothing_else_is_touched() -> None:
+    limits = "    limits: [{per: principal, limit: 5, window: 1s}]\n"
+    offered = listing("one", tool("a", description="Does it."), prompts=({"name": "p", "description": "Plans."},))
+    told, _ = made(offered, more=limits + "    describe_limits: true\n")
+    plain, _ = made(offered, more=limits)
+    shown = json.loads(told.shown["tool"]["one__a"].rendered)
+    assert shown["description"] == "Does it.\nLimited to 5 per 1s for each principal."
+    assert {**shown, "description": "Does it."} == json.loads(plain.shown["tool"]["one__a"].rendered)
+    assert told.shown["tool"]["one__a"].definition == plain.shown["tool"]["one__a"].definition
+    assert told.shown["prompt"]["one__p"].rendered == plain.shown["prompt"]["one__p"].rendered

@@ -197,6 +197,28 @@ async def test_who_listens_hears_of_what_it_may_use_by_the_rules_as_they_are_the
     assert route_of("logs://today") is None
 
 
+async def test_a_subscription_is_decided_and_recorded_like_a_read() -> None:
+    text = AUTH + ROUTES + "limits: [{name: everyone, per: principal, limit: 5, window: 1s}]\n"
+    core = Core(text=text)
+    uri = "deploy://state"
+    assert await result(core, "resources/subscribe", "legacy", token="bob", params={"uri": uri}) == {}
+    event = core.audit.only
+    assert (event.tool, event.route, event.backend_tool, event.rule) == (uri, "deploy", uri, "routes.deploy.scopes")
+    assert (event.scopes_needed, event.outcome, event.dispatched) == ({"deploy:read"}, "ok", False)
+    assert [take.limit.name for (take,) in core.limits.taken] == ["limits.everyone"]
+    assert core.limits.running == 0
+
+
+async def test_a_subscription_over_a_limit_is_refused_and_watches_nothing() -> None:
+    text = AUTH + ROUTES + "limits: [{name: everyone, per: principal, limit: 5, window: 1s}]\n"
+    core = Core(text=text)
+    core.limits.wait = 1.5
+    status, code = await error(core, "resources/subscribe", "legacy", token="bob", params={"uri": "deploy://state"})
+    assert (status, code) == (200, 429)
+    assert core.hub.told == []
+    assert core.audit.only.outcome == "rate_limited"
+
+
 async def test_a_session_subscribes_to_what_its_client_may_read_and_leaves_it() -> None:
     core = Core()
     session = core.session("bob")

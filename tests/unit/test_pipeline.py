@@ -226,6 +226,56 @@ async def test_a_limit_that_only_watches_is_noted_beside_the_rule() -> None:
     assert core.audit.intents[0].rule == core.audit.only.rule
 
 
+# An address that fails too often
+
+
+async def refused_by_flood(core: Core, token: str | None) -> None:
+    answer = await post(core, "modern", token=token)
+    assert answer.status == 429
+    assert int(dict(answer.headers)["retry-after"]) >= 1
+    error = said(answer)["error"]
+    assert (error["code"], error["data"]["retryable"], error["data"]["dispatched"]) == (429, True, False)
+    assert "Too many requests from this address" in error["message"]
+
+
+async def test_an_address_that_failed_too_often_is_refused_unjudged_and_heard_with_a_known_token() -> None:
+    core = Core(failures_per_minute=60)
+    for _ in range(10):
+        assert (await post(core, "modern", token="forged")).status == 401
+    await refused_by_flood(core, "forged")
+    await refused_by_flood(core, "ada")  # good, but new: it would have to be judged
+    core.remembered = [(b"Bearer ada",)]
+    assert (await post(core, "modern", token="ada")).status == 200
+    core.clock.now += 1
+    core.remembered = []
+    assert (await post(core, "modern", token="ada")).status == 200
+
+
+async def test_good_tokens_are_no_failures() -> None:
+    core = Core(failures_per_minute=6)
+    for _ in range(20):
+        assert (await post(core, "modern")).status == 200
+
+
+async def test_a_flood_without_tokens_does_not_stop_a_new_token() -> None:
+    core = Core(failures_per_minute=6)
+    assert (await post(core, "modern", token=None)).status == 401
+    await refused_by_flood(core, None)
+    assert (await post(core, "modern", token="ada")).status == 200
+
+
+async def test_of_a_flood_one_refusal_a_second_is_recorded_and_every_one_is_counted() -> None:
+    core = Core(failures_per_minute=6)
+    await post(core, "modern", token="forged")
+    for _ in range(5):
+        await post(core, "modern", token="forged")
+    core.clock.now += 1
+    await post(core, "modern", token="forged")
+    rules = [event.rule for event in core.audit.ends if event.outcome == "rate_limited"]
+    assert rules == ["GATEWAY_AUTH_FAILURES_PER_MINUTE", "GATEWAY_AUTH_FAILURES_PER_MINUTE (4 before this one)"]
+    assert [outcome for _, _, _, outcome, _ in core.meter.requests].count("rate_limited") == 6
+
+
 # Refusals: how each is said, by era and method, and its one record
 
 RATE = RateLimited("Wait 1.5 seconds.", limit_name="limits.everyone", retry_after=1.5, rule="limits.everyone")

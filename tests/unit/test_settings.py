@@ -45,6 +45,8 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "keys": (),
         "allowed_hosts": (),
         "allowed_origins": (),
+        "trusted_proxies": (),
+        "auth_failures_per_minute": 6000,
         "ops_port": None,
         "max_body_bytes": 4_194_304,
         "max_response_bytes": 16_777_216,
@@ -77,6 +79,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "GATEWAY_KEYS": f"{KEY},{OTHER}",
             "GATEWAY_ALLOWED_HOSTS": "MCP.example.com, [::1]:8080",
             "GATEWAY_ALLOWED_ORIGINS": "https://app.example.com",
+            "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
+            "GATEWAY_AUTH_FAILURES_PER_MINUTE": "60",
             "GATEWAY_OPS_PORT": "9090",
             "GATEWAY_MAX_BODY_BYTES": "2048",
             "GATEWAY_MAX_RESPONSE_BYTES": "4096",
@@ -93,6 +97,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert [str(sink) for sink in settings.audit] == ["file:/var/audit.jsonl", "stdout", "redis:audit"]
     assert settings.key_ring == (RAW, bytes(range(100, 132)))
     assert settings.allowed_hosts == ("mcp.example.com", "[::1]:8080")
+    assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "::1/128"]
     assert settings.log_level == "DEBUG"
 
 
@@ -145,6 +150,9 @@ def test_a_port_that_kubernetes_set_is_explained() -> None:
         ("HOST", "a b", "not a host"),
         ("WORKERS", "0", "at least 1"),
         ("EXPECTED_REPLICAS", "0", "at least 1"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "not a network"),
+        ("TRUSTED_PROXIES", "proxy", "not a network"),
+        ("AUTH_FAILURES_PER_MINUTE", "-1", "at least 0"),
         ("ON_REDIS_FAILURE", "panic", "must be 'local'"),
         ("ON_AUDIT_FAILURE", "panic", "must be 'deny'"),
         ("AUDIT_DURABILITY", "none", "must be 'write'"),

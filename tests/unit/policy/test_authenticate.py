@@ -483,6 +483,22 @@ class TestRemembering:
         assert await authenticator([bearer(GOOD)]) is first
         assert len(keys.asked) == 1
 
+    async def test_it_is_known_until_it_would_be_verified_anew_and_knowing_it_verifies_nothing(self) -> None:
+        clock, keys = Clock(), Keys()
+        authenticator = TokenAuthenticator(auth(), keys, clock)
+        header = bearer(GOOD)
+        assert not authenticator.remembers([header])
+        await authenticator([header])
+        assert authenticator.remembers([header])
+        assert not authenticator.remembers([header, header])
+        assert not authenticator.remembers([])
+        clock.now = NOW + 300
+        assert not authenticator.remembers([header])
+        await authenticator([header])
+        keys.generation += 1
+        assert not authenticator.remembers([header])
+        assert len(keys.asked) == 2
+
     async def test_it_is_refused_at_the_same_second_as_when_it_were_verified_anew(self) -> None:
         clock = Clock()
         authenticator = TokenAuthenticator(auth(), Keys(), clock)

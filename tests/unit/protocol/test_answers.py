@@ -392,19 +392,6 @@ def test_the_rate_limit_headers_are_of_the_limit_that_refused() -> None:
     )
 
 
-def test_a_limit_of_places_has_their_unit_and_no_window() -> None:
-    places = Limit("places", ("principal",), 5, 0.0, 5, concurrent=True)
-    assert answers.limit_headers(places, 2, "") == (
-        ("ratelimit-policy", '"places";q=5;qu="concurrent-requests"'),
-        ("ratelimit", '"places";r=2'),
-    )
-
-
-def test_what_ends_a_string_in_a_limits_name_is_escaped() -> None:
-    limit = Limit('resources.x"\\y.limits[0]', ("principal",), 5, 60.0, 5)
-    assert answers.limit_headers(limit, 0, "1")[1] == ("ratelimit", '"resources.x\\"\\\\y.limits[0]";r=0;t=1')
-
-
 def test_no_seconds_no_header() -> None:
     assert answers.retry_headers(Overloaded("Later.")) == ()
 

@@ -135,6 +135,10 @@ BAD = {
         f"{BACKEND}.credentials.bearer",
         "own setting",
     ),
+    "principal_concurrency zero": (GOOD + "principal_concurrency: 0\n", "principal_concurrency", "at least 1"),
+    "principal_concurrency text": (GOOD + "principal_concurrency: few\n", "principal_concurrency", "whole number"),
+    "tell_limits": (GOOD + "tell_limits: 1\n", "tell_limits", "true or false"),
+    "describe_limits": (file(route(", describe_limits: no")), "routes[0].describe_limits", "true or false"),
     "limit zero": (limit("per: tool, limit: 0, window: 1s"), "limits[0].limit", "at least 1"),
     "limit text": (limit("per: tool, limit: '5', window: 1s"), "limits[0].limit", "whole number"),
     "limit fraction": (limit("per: tool, limit: 1.5, window: 1s"), "limits[0].limit", "whole number"),
@@ -206,7 +210,8 @@ BAD = {
 }
 
 LATER = {
-    "describe_limits": (GOOD + "describe_limits: true\n", "describe_limits"),
+    "request_state": (file(route(", request_state: plain")), "routes[0].request_state"),
+    "expose_backend_info": (file(route(", expose_backend_info: true")), "routes[0].expose_backend_info"),
 }
 
 

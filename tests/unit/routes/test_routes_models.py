@@ -93,6 +93,27 @@ def test_limits_of_file_route_and_tool_add_up_under_their_paths(deploy: Route) -
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("", (32, False, False)),
+        ("principal_concurrency: off", (None, False, False)),
+        ("principal_concurrency: 5\ndescribe_limits: true", (5, True, False)),
+    ],
+)
+def test_what_the_file_says_of_every_principal_and_description_holds_unless_a_route_says(
+    text: str, policy: tuple[int | None, bool, bool]
+) -> None:
+    routes = parse(
+        text + "\nroutes:\n  - {name: a, backend: {url: 'http://a/mcp'}}\n"
+        "  - {name: b, backend: {url: 'http://b/mcp'}, describe_limits: false}\n",
+        source="x",
+        environ={},
+    )
+    here, there = (route.policy_for("t") for route in routes.routes)
+    assert (here.principal_concurrency, here.described, there.described) == policy
+
+
 def test_timeouts_come_from_the_tool_then_the_route_then_the_file(routes: Routes) -> None:
     deploy, logs = routes.routes
     assert [deploy.policy_for("rollback").timeout, deploy.policy_for("x").timeout, logs.policy_for("x").timeout] == [
@@ -149,6 +170,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "audit_arguments": "full",
         "audit_results": "size",
         "describe_limits": False,
+        "tell_limits": False,
+        "principal_concurrency": 32,
     }
 
 
