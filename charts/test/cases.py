@@ -28,6 +28,7 @@ SECRETS: Values = {
 COMBINATIONS: dict[str, Values] = {
     "external-config": {"existingConfigMap": "my-routes", "allowedHosts": ["mcp.example.com"]},
     "restart": {**BASE, "rollout": "restart", "files": {"jwks.json": '{"keys": []}\n'}},
+    "pins": {**BASE, "toolsLock": '{\n  "version": 1,\n  "routes": {}\n}\n'},
     "redis-url": {**BASE, **REDIS, "replicas": 3, "antiAffinity": "hard"},
     "redis-sentinel": {
         **BASE,
@@ -116,6 +117,7 @@ BAD: list[tuple[Values, str]] = [
     ({**BASE, "existingConfigMap": "x"}, "existingConfigMap"),
     ({"existingConfigMap": "x", "rollout": "restart"}, "rollout"),
     ({"existingConfigMap": "x", "files": {"a": "b"}}, "files"),
+    ({"existingConfigMap": "x", "toolsLock": "{}"}, "toolsLock"),
     ({**BASE, "replicas": 2}, "replicas: 2 pods share limits through Redis"),
     ({**BASE, "workers": 2}, "workers: 2 processes share limits through Redis"),
     ({**BASE, "autoscaling": {"enabled": True}}, "autoscaling.enabled"),
@@ -170,4 +172,5 @@ BAD: list[tuple[Values, str]] = [
     ({**BASE, "replicaCount": 2}, "replicaCount"),
     ({**BASE, "image": {"digest": "latest"}}, "/image/digest"),
     ({**BASE, "files": {"routes.yaml": "x"}}, "/files/routes.yaml"),
+    ({**BASE, "files": {"tools.lock": "x"}}, "/files/tools.lock"),
 ]

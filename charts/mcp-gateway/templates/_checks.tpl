@@ -16,6 +16,7 @@
 {{- define "gw.checkConfig" -}}
 {{- if and .Values.routes .Values.existingConfigMap }}{{ fail "existingConfigMap: set either this or routes, not both" }}{{ end -}}
 {{- if and .Values.files .Values.existingConfigMap }}{{ fail "files: put them into the ConfigMap that existingConfigMap names" }}{{ end -}}
+{{- if and .Values.toolsLock .Values.existingConfigMap }}{{ fail "toolsLock: put it into the ConfigMap that existingConfigMap names" }}{{ end -}}
 {{- if and .Values.existingConfigMap (eq .Values.rollout "restart") }}{{ fail "rollout: restart needs routes; the chart cannot see a change of existingConfigMap" }}{{ end -}}
 {{- if .Values.routes -}}
 {{- if not .Values.routes.auth }}{{ fail "routes.auth: missing, and without authentication the gateway listens on loopback only" }}{{ end -}}

@@ -74,6 +74,10 @@ capabilities: {drop: [ALL]}
 {{- define "gw.config" -}}
 routes.yaml: |
   {{- toYaml .Values.routes | nindent 2 }}
+{{- with .Values.toolsLock }}
+tools.lock: |
+  {{- . | nindent 2 }}
+{{- end }}
 {{- range $name, $text := .Values.files }}
 {{ $name }}: |
   {{- $text | nindent 2 }}
