@@ -17,6 +17,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from .authorized import authorized, credentials
 from .processes import end_in_order, gateway
 
 SECONDS = 20.0
@@ -109,14 +110,16 @@ _DRIVES: dict[str, Callable[[Client], Awaitable[None]]] = {
     "json-schema-2020-12-preservation": _echo_schema,
     "elicitation-sep1034-client-defaults": _call_each,
     "sse-retry": _call_each,
+    "auth/client-credentials-basic": _call_each,
+    "auth/client-credentials-jwt": _call_each,
 }
 
 
-async def drive(url: str) -> None:
-    """Do at a URL what the scenario of the environment wants to see."""
+async def drive(url: str, *, direct: bool) -> None:
+    """Do at a URL what the scenario of the environment wants to see; ``direct``: with the credentials it gives."""
     modern = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION") == MODERN
     client = Client(
-        url,
+        authorized(url) if direct else url,
         mode="auto" if modern else "legacy",
         elicitation_callback=_elicit,
         sampling_callback=_sample,
@@ -131,10 +134,10 @@ def main(way: str, url: str) -> None:
     """Drive directly, or start a gateway in front of the URL and drive that."""
     end_in_order(28)
     if way == "direct":
-        asyncio.run(drive(url))
+        asyncio.run(drive(url, direct=True))
         return
-    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), {"mock": url}) as urls:
-        asyncio.run(drive(urls["mock"]))
+    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), {"mock": url}, *credentials()) as urls:
+        asyncio.run(drive(urls["mock"], direct=False))
         sys.stderr.write((Path(folder) / "gateway.log").read_text()[-4000:])
 
 

@@ -57,16 +57,20 @@ def fixture(folder: Path, era: str = "both") -> Iterator[str]:
 
 
 @contextmanager
-def gateway(folder: Path, backends: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def gateway(
+    folder: Path, backends: Mapping[str, str], credentials: str = "", secrets: Mapping[str, str] | None = None
+) -> Iterator[dict[str, str]]:
     """A gateway without authentication and limits; the URL at which each backend is exposed with its own names.
 
-    A second backend, called ``beside``, is mounted with prefixed names where ``backends`` has it.
+    A second backend, called ``beside``, is mounted with prefixed names where ``backends`` has it. ``credentials`` are
+    shown to all of them; ``secrets`` are the variables that they refer to.
     """
     port = free_port()
     config = folder / "config/routes.yaml"
     config.parent.mkdir(exist_ok=True)
-    config.write_text(routes(backends))
+    config.write_text(routes(backends, credentials))
     environ = {
+        **(secrets or {}),
         "GATEWAY_CONFIG": str(config),
         "GATEWAY_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
@@ -81,11 +85,12 @@ def gateway(folder: Path, backends: Mapping[str, str]) -> Iterator[dict[str, str
         yield {name: f"http://127.0.0.1:{port}/mcp/{name}" for name in backends if name != "beside"}
 
 
-def routes(backends: Mapping[str, str]) -> str:
+def routes(backends: Mapping[str, str], credentials: str = "") -> str:
     """routes.yaml: each backend public and, but for ``beside``, with a toolset of its own that leaves names alone."""
     lines = ["routes:"]
     for name, url in backends.items():
-        lines += [f"  - name: {name}", f"    backend: {{url: '{url}'}}", "    scopes: []"]
+        shown = f", credentials: {credentials}" if credentials else ""
+        lines += [f"  - name: {name}", f"    backend: {{url: '{url}'{shown}}}", "    scopes: []"]
     lines.append("toolsets:")
     lines += [f"  {name}: {{routes: [{name}], names: plain}}" for name in backends if name != "beside"]
     return "\n".join(lines) + "\n"

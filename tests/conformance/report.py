@@ -30,6 +30,7 @@ A check that only informs counts as neither: the suites note so that an answer c
 | `modern-to-legacy` | the suite as a client of 2026-07-28, a server that only has sessions; against one of both eras |
 | `legacy-to-modern` | the suite as a client of 2025-11-25, a server that only knows 2026-07-28; likewise |
 | `client-*` | the SDK's client, the suite as a server of that revision |
+| `client-credentials` | likewise, the suite as a server that wants a token and as its authorization server |
 """
 
 

@@ -36,10 +36,14 @@ class ServerSet:
 
 @dataclass(frozen=True, slots=True)
 class ClientSet:
-    """A suite that plays the server, for the SDK's client directly and with the gateway in between."""
+    """A suite that plays the server, for the SDK's client directly and with the gateway in between.
+
+    ``extension``: the scenarios are of no revision.
+    """
 
     revision: str
     scenarios: tuple[str, ...]
+    extension: bool = False
 
 
 _REQUIRED = {revision: ("--requirements", revision) for revision in (MODERN, LEGACY)}
@@ -73,6 +77,9 @@ SETS: dict[str, ServerSet | ClientSet] = {
             "sse-retry",
             "json-schema-2020-12-preservation",
         ),
+    ),
+    "client-credentials": ClientSet(
+        LEGACY, ("auth/client-credentials-basic", "auth/client-credentials-jwt"), extension=True
     ),
 }
 
@@ -114,8 +121,9 @@ def run_client(
     """
     run: Run = {}
     for name in chosen.scenarios if scenario is None else (scenario,):
-        place = folder / name
+        place = folder / name.replace("/", "-")
         options = ["--scenario", name, "--spec-version", chosen.revision, "--command", command, "--timeout", "30000"]
+        options += ["--force"] if chosen.extension else []
         _run([*tools.command("current"), "client", *options, "-o", str(place)], place, environ)
         _tell_failure(place / "output.log", name)
         run |= results(place, "")
