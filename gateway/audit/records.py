@@ -233,7 +233,8 @@ def _dump(value: Any) -> bytes:
     except _UNENCODABLE:
         pass  # integers over 64 bits, lone surrogates
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _ascii(text.encode("utf-8", "replace"))
     except _UNENCODABLE:
         return b'"[not JSON]"'
 
@@ -255,6 +256,8 @@ def _tamed(record: _Source | _Subject) -> _Source | _Subject:
         value = getattr(record, name)
         if isinstance(value, str):
             setattr(record, name, _tame(value))
+        elif isinstance(value, list):
+            setattr(record, name, [_tame(each) for each in value])
         elif isinstance(value, _Who):
             setattr(
                 record,

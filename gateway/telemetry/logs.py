@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -17,6 +19,21 @@ def configure(level: str, *, human: bool = False) -> None:
         level: DEBUG, INFO, WARNING or ERROR.
         human: coloured text instead of JSON, for the demo.
     """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(human=human))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _OWN_LOGGERS:
+        # The libraries tell of every connection at INFO; calls belong into the audit, not into the log.
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level) if level != "DEBUG" else logging.DEBUG)
+
+
+def formatter(*, human: bool) -> logging.Formatter:
+    """Makes a line of a record. Whatever is in it, it cannot begin a line of its own or steer a terminal.
+
+    Text for people keeps the line ends of the message itself, which reports have.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -24,22 +41,32 @@ def configure(level: str, *, human: bool = False) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
+    last: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer(serializer=_ascii_json)]
+    if human:
+        last = [_harmless, structlog.dev.ConsoleRenderer()]
+    return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            renderer,
+            *last,
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    for name in _OWN_LOGGERS:
-        # The libraries tell of every connection at INFO; calls belong into the audit, not into the log.
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level) if level != "DEBUG" else logging.DEBUG)
+
+
+def _ascii_json(value: Any, **options: Any) -> str:
+    return json.dumps(value, **options).replace("\x7f", "\\u007f")
+
+
+def _harmless(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    lines = {"event": "\n", "exception": "\n"}
+    return {name: _escaped(value, lines.get(name, "")) for name, value in event.items()}
+
+
+def _escaped(value: Any, kept: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    return "".join(
+        each if each.isprintable() or each == kept else each.encode("unicode_escape", "backslashreplace").decode()
+        for each in value
+    )
