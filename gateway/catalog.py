@@ -19,7 +19,7 @@ from gateway.definitions.lock import Lock
 from gateway.entries import KINDS, Entries, Finding, Findings, entries_of
 from gateway.models import Entry, Kind, Listing, Principal
 from gateway.policy.authorize import permits
-from gateway.routes import Routes, Toolset
+from gateway.routes import Route, Routes, Toolset
 
 _REMEMBERED_LISTS = 256
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -130,20 +130,67 @@ def build(routes: Routes, listings: Mapping[str, Listing], lock: Lock | None = N
 
     Definitions are held to ``lock`` as their routes say; without one nobody looks at pins.
     """
-    findings = Findings()
-    listed = [route for route in routes.routes if route.name in listings]
-    made = [entries_of(route, listings[route.name], route.prefix, findings, lock) for route in listed]
-    several = len(routes.routes) > 1
-    everything = Offer(
-        {kind: _merge([entries.shown[kind] for entries in made], findings, several=several) for kind in KINDS},
-        _united(listings[route.name].capabilities for route in listed),
-        tuple(route.name for route in listed),
-        {name: entry for entries in made for name, entry in entries.quarantined.items()},
-    )
-    offers: dict[str | None, Offer] = {None: everything}
-    for name, toolset in routes.toolsets.items():
-        offers[name] = _selected(routes, toolset, everything, listings, lock)
-    return Catalog(offers, findings)
+    return Builder().build(routes, listings, lock)
+
+
+class Builder:
+    """Builds one catalogue after the other; what did not change since the last one is not looked at again."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], _Made] = {}
+
+    def build(self, routes: Routes, listings: Mapping[str, Listing], lock: Lock | None) -> Catalog:
+        """See ``build``."""
+        former, self._made = self._made, {}
+        listed = [route for route in routes.routes if route.name in listings]
+        made = [self._of(route, listings[route.name], route.prefix, lock, former) for route in listed]
+        findings = _together(one.findings for one in made)
+        several = len(routes.routes) > 1
+        everything = Offer(
+            {kind: _merge([one.entries.shown[kind] for one in made], findings, several=several) for kind in KINDS},
+            _united(listings[route.name].capabilities for route in listed),
+            tuple(route.name for route in listed),
+            {name: entry for one in made for name, entry in one.entries.quarantined.items()},
+        )
+        offers: dict[str | None, Offer] = {None: everything}
+        for name, toolset in routes.toolsets.items():
+            chosen = [route for route in listed if route.name in toolset.routes]
+            plain = toolset.names == "plain" and chosen
+            own = self._of(chosen[0], listings[chosen[0].name], "", lock, former).entries if plain else None
+            offers[name] = _selected(toolset, chosen, everything, listings, own)
+        return Catalog(offers, findings)
+
+    def _of(
+        self, route: Route, listing: Listing, prefix: str, lock: Lock | None, former: Mapping[tuple[str, str], _Made]
+    ) -> _Made:
+        """The entries of a route; those of the last catalogue where they were made of the very same."""
+        key = (route.name, prefix)
+        made = former.get(key)
+        if made is None or made.route is not route or made.listing is not listing or made.lock is not lock:
+            findings = Findings()
+            made = _Made(route, listing, lock, entries_of(route, listing, prefix, findings, lock), findings)
+        self._made[key] = made
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Entries, what was found while they were made, and what they were made of."""
+
+    route: Route
+    listing: Listing
+    lock: Lock | None
+    entries: Entries
+    findings: Findings
+
+
+def _together(parts: Iterable[Findings]) -> Findings:
+    whole = Findings()
+    for part in parts:
+        whole.omitted += part.omitted
+        whole.cleaned += part.cleaned
+        whole.drifts += part.drifts
+    return whole
 
 
 def _merge(parts: Iterable[Mapping[str, Entry]], findings: Findings, *, several: bool) -> dict[str, Entry]:
@@ -164,17 +211,16 @@ def _merge(parts: Iterable[Mapping[str, Entry]], findings: Findings, *, several:
 
 
 def _selected(
-    routes: Routes, toolset: Toolset, everything: Offer, listings: Mapping[str, Listing], lock: Lock | None
+    toolset: Toolset, chosen: list[Route], everything: Offer, listings: Mapping[str, Listing], own: Entries | None
 ) -> Offer:
-    chosen = [route for route in routes.routes if route.name in toolset.routes and route.name in listings]
-    capabilities = _united(listings[route.name].capabilities for route in chosen)
+    """What a toolset offers of the routes ``chosen``; with plain names, ``own`` are the entries of the only one."""
     names = tuple(route.name for route in chosen)
-    if toolset.names == "plain":
-        own = entries_of(chosen[0], listings[names[0]], "", Findings(), lock) if chosen else Entries()
-        prefix = chosen[0].prefix if chosen else ""
-        own.shown["tool"] = {name: tool for name, tool in own.shown["tool"].items() if _named(toolset, prefix + name)}
+    capabilities = _united(listings[name].capabilities for name in names)
+    if own is not None:
+        prefix = chosen[0].prefix
+        tools = {name: tool for name, tool in own.shown["tool"].items() if _named(toolset, prefix + name)}
         held = {name: tool for name, tool in own.quarantined.items() if _named(toolset, prefix + name)}
-        return Offer(own.shown, capabilities, names, held)
+        return Offer({**own.shown, "tool": tools}, capabilities, names, held)
     of_routes = frozenset(toolset.routes)
 
     def selected(kind: Kind, name: str, entry: Entry) -> bool:

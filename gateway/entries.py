@@ -28,6 +28,7 @@ MAX_DEFINITION_BYTES = 200_000
 
 KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
 
+_UNENCODABLE = b"\\u00"
 _NAMED_BY: Mapping[Kind, str] = {"tool": "name", "prompt": "name", "resource": "uri", "template": "uriTemplate"}
 
 
@@ -159,13 +160,14 @@ def _presentable(definition: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]
     try:
         encoded = encode(definition)
     except UnicodeEncodeError:
-        encoded = b"\xff"  # a lone surrogate
+        encoded = _UNENCODABLE  # a lone surrogate
     except RecursionError:
         raise _Unfit(f"it is nested deeper than {MAX_DEPTH} levels") from None
     if len(encoded) > MAX_DEFINITION_BYTES:
         raise _Unfit(f"it is over {MAX_DEFINITION_BYTES} bytes")
     try:
-        refuse_depth(definition)
+        if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH or encoded == _UNENCODABLE:
+            refuse_depth(definition)
     except Unbounded as error:
         raise _Unfit(str(error)) from None
     return (definition, "") if is_clean(encoded) else clean(definition)
@@ -189,16 +191,18 @@ def _refuse_unusable(name: str, definition: Mapping[str, Any], *, over_http: boo
         raise _Unfit("it has no input schema")
     if not isinstance(definition.get("description"), str | None):
         raise _Unfit("its description is no text")
-    annotation = find_invalid_x_mcp_header(definition["inputSchema"])
-    if annotation and over_http:
-        raise _Unfit(f"its x-mcp-header annotation is invalid: {annotation}")
+    if over_http and _is_annotated(definition["inputSchema"]):
+        annotation = find_invalid_x_mcp_header(definition["inputSchema"])
+        if annotation:
+            raise _Unfit(f"its x-mcp-header annotation is invalid: {annotation}")
 
 
 def _made(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], prefix: str) -> Entry:
     public = {**definition, "name": public_name(prefix, name)} if kind in ("tool", "prompt") else definition
     schema = definition["inputSchema"] if kind == "tool" else {}
-    mirrored = kind == "tool" and find_invalid_x_mcp_header(schema) is None
-    if kind == "tool" and not mirrored:
+    annotated = kind == "tool" and _is_annotated(schema)
+    mirrored = annotated and find_invalid_x_mcp_header(schema) is None
+    if annotated and not mirrored:
         # Of a stdio backend it means nothing, and over HTTP every client would drop the tool for it.
         schema = rebuilt(schema, _without_annotation)
         public = {**public, "inputSchema": schema}
@@ -217,6 +221,11 @@ def _made(route: Route, kind: Kind, name: str, definition: Mapping[str, Any], pr
         idempotent=trusted if kind == "tool" else True,
         kind=kind,
     )
+
+
+def _is_annotated(schema: Schema) -> bool:
+    """Whether it may have ``x-mcp-header`` somewhere; to look at every place takes much longer."""
+    return X_MCP_HEADER_KEY.encode() in encode(schema)
 
 
 def _without_annotation(schema: Schema) -> Schema:

@@ -68,6 +68,7 @@ class Rulebook:
         self._max_response = max_response
         self._listings: dict[str, Listing] = {}
         self.lock = lock
+        self._catalogs = catalog.Builder()
         self._news = News(record, time.time)
         self.rules = self._made_of(routes, None)
 
@@ -165,7 +166,7 @@ class Rulebook:
     def _listed(self, listing: Listing) -> None:
         """A backend offers something else than before."""
         self._listings[listing.route] = listing
-        built = catalog.build(self.rules.routes, self._listings, self.lock)
+        built = self._catalogs.build(self.rules.routes, self._listings, self.lock)
         self.rules = replace(self.rules, catalog=built)
         self._news.tell(built)
 
@@ -177,7 +178,7 @@ class Rulebook:
         return Rules(
             authenticate=issuers.authenticate if issuers is not None else _nobody,
             routes=routes,
-            catalog=catalog.build(routes, self._listings, self.lock),
+            catalog=self._catalogs.build(routes, self._listings, self.lock),
             backends=dict(self.backends),
             scopes={None: routes.scopes(), **{name: routes.scopes(name) for name in routes.toolsets}},
             by_name={route.name: route for route in routes.routes},

@@ -39,6 +39,8 @@ _STRAY_SELECTOR = re.compile(
 _STRAY_JOINER = re.compile(f"(?<![{_JOINED}\ufe0f])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])")
 _SUSPECT = re.compile(f"[\r\x0b\x0c\x85\u2028\u2029\u200c\u200d{_ALWAYS}{_SELECTORS}]")
 
+_ESCAPED = re.compile(rb"\\(?:u00|[bfr])|\x7f")
+
 
 def cleaned(text: str) -> str:
     """The text without hidden characters; the same object where it has none. Cleaning twice changes nothing more."""
@@ -64,7 +66,9 @@ def escaped(text: str) -> str:
 
 def is_clean(encoded: bytes) -> bool:
     """Whether JSON that ``strict_json.encode`` made surely holds nothing hidden; a quick look, False may be wrong."""
-    return encoded.isascii() and b"\\u00" not in encoded and b"\\r" not in encoded and b"\x7f" not in encoded
+    if _ESCAPED.search(encoded) is not None:
+        return False
+    return encoded.isascii() or _SUSPECT.search("".join(set(encoded.decode()))) is None
 
 
 def hidden_in(value: Any) -> Iterator[str]:

@@ -79,6 +79,8 @@ def refuse_bomb(schema: Any) -> None:
     Raises:
         Unusable: it is beyond them.
     """
+    if schema is None:
+        return
     try:
         refuse_depth(schema)
         if isinstance(schema, dict):

@@ -495,3 +495,24 @@ def test_a_tool_cannot_be_called_by_the_public_name_of_another_route_s() -> None
         entry = made.find(None, name)
         assert entry is not None
         assert name == f"{entry.route}__{entry.backend_name}"
+
+
+# What is built again
+
+
+def test_only_what_changed_is_made_again_and_everything_is_as_if_it_were() -> None:
+    builder, given = catalog.Builder(), routes(AUTH + PINNED)
+    listings = {name: listing(name, tool("a1"), tool("b", description="x\u200b")) for name in ("one", "two")}
+    lock = approved(tool("a1"))
+    first = builder.build(given, listings, lock)
+    listings["two"] = listing("two", tool("c"))
+    second = builder.build(given, listings, lock)
+    fresh = catalog.build(given, listings, lock)
+    for toolset in (None, "some", "bare"):
+        assert names(second, toolset=toolset) == names(fresh, toolset=toolset)
+        assert second.find(toolset, "a1") is first.find(toolset, "a1")
+    assert second.find(None, "one__a1") is first.find(None, "one__a1")
+    assert (second.omitted, second.cleaned, second.drifts) == (fresh.omitted, fresh.cleaned, fresh.drifts)
+    third = builder.build(given, listings, approved(tool("b", description="x\u200b")))
+    assert names(third) == ["one__b", "two__c"]
+    assert names(builder.build(routes(AUTH + PINNED), listings, lock)) == names(fresh)
