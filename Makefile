@@ -73,6 +73,10 @@ clients-test: $(VENV)/.dev ## Drive the demo with clients of other SDKs (needs N
 idp-test: $(VENV)/.dev ## Run the gateway behind a real Keycloak and oidc-provider (needs Java, Maven, Node.js)
 	$(BIN)/python tests/idp/run.py
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Run every property test and fuzzer with new seeds (FUZZ_SECONDS=120, FUZZ_EXAMPLES=500)
+	$(BIN)/python tests/fuzz/run.py
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve the hashed lock files anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra otel pyproject.toml -o requirements.lock
