@@ -53,7 +53,7 @@ NAMED = {"unauthenticated", "insufficient_scope", "rate_limited"}
 """Outcomes whose record names a rule."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Fuzzed:
     gateway: Gateway
     backend: RawBackend
@@ -135,6 +135,7 @@ def exchange(fuzzed: Fuzzed, request: bytes) -> bytes:
             if not chunk:
                 break
             received += chunk
+            received = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     return received
 
 
