@@ -157,8 +157,15 @@ def _pin(where: str, tool: str, shown: Any) -> Pin:
     return Pin(digest(definition), definition)
 
 
+def _sorted(value: Any) -> Any:
+    """With members in one order, whatever the backend's is this time."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(part) for part in value] if isinstance(value, list) else value
+
+
 def _shown(one: Pin) -> dict[str, Any]:
-    definition = {key: one.definition[key] for key in sorted(one.definition) if key != "name"}
+    definition = {key: _sorted(one.definition[key]) for key in sorted(one.definition) if key != "name"}
     description = definition.get("description")
     if isinstance(description, str) and "\n" in description:
         definition["description"] = description.split("\n")

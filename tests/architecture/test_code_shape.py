@@ -23,6 +23,7 @@ HELD_BY = {
         *("cli/serve", "models", "ports", "rulebook"),
     ),
     "tests/e2e/test_audit.py": ("cli/audit",),
+    "tests/e2e/test_definitions.py": ("cli/config",),
     "tests/e2e/test_pins.py": ("cli/lock",),
     "tests/e2e/test_demo.py": ("cli/client", "cli/demo", "cli/output", "cli/tokens", "devtokens"),
     "tests/e2e/test_cli_explain.py": ("cli/reaching",),
@@ -57,7 +58,7 @@ HELD_BY = {
 }
 """Modules without a test file of their name, under the one that tests them."""
 
-UNTESTED = ("cli", "cli/config")
+UNTESTED = ("cli",)
 """Modules with logic that no test is about yet. To become empty."""
 
 AWAITED_SETTINGS: set[str] = set()

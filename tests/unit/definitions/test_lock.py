@@ -82,6 +82,12 @@ def test_the_text_is_made_to_be_reviewed() -> None:
     assert render(parse(text)) == text
 
 
+def test_the_order_of_members_is_not_the_backend_s() -> None:
+    schema = {"type": "object", "properties": {"b": {"type": "string", "enum": ["y", "x"]}, "a": {}}}
+    reordered = {"properties": {"a": {}, "b": {"enum": ["y", "x"], "type": "string"}}, "type": "object"}
+    assert render(locked(tool(inputSchema=schema))) == render(locked(tool(inputSchema=reordered)))
+
+
 def test_one_changed_line_of_a_description_is_one_changed_line_of_the_text() -> None:
     before = render(locked(tool(description="One.\nTwo.\nThree."))).splitlines()
     after = render(locked(tool(description="One.\nTwo!\nThree."))).splitlines()
