@@ -131,8 +131,8 @@ class SigningKeys(Protocol):
 class Introspect(Protocol):
     """Asks an issuer about a token (RFC 7662)."""
 
-    async def __call__(self, token: bytes) -> JsonObject | None:
-        """Its claims, or None where it is not active.
+    async def __call__(self, token: bytes, *, known: bool = False) -> JsonObject | None:
+        """Its claims, or None where it is not active. ``known``: it was active before, so others wait for it.
 
         Raises:
             IssuerUnavailable: the issuer cannot be asked now.

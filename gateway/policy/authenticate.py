@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 300.0
 _REFUSAL_REMEMBERED = 10.0
+_KNOWN = 3600.0
+"""Seconds for which an opaque token that was accepted comes before those that nobody has seen."""
 _MAX_VERIFIED = 10_000
 _MAX_REFUSED = 1_000
 _MAX_KEYS_TRIED = 8
@@ -89,6 +91,7 @@ class TokenAuthenticator:
         self._generation = keys.generation
         self._verified: _Recent[Principal] = _Recent(_MAX_VERIFIED)
         self._refused: _Recent[tuple[str, str]] = _Recent(_MAX_REFUSED)
+        self._accepted: _Recent[float] = _Recent(_MAX_VERIFIED)
 
     async def __call__(self, headers: Sequence[bytes]) -> Principal:
         """The principal of a request, from all of its ``Authorization`` values.
@@ -159,22 +162,23 @@ class TokenAuthenticator:
 
     def _asked_about(self, text: bytes) -> Issuer | None:
         """The issuer that has to be asked about this token; None where keys decide."""
-        issuer = self._auth.introspecting
         if tokens.is_opaque(text):
-            return issuer
+            return self._auth.introspecting
         named = self._issuer(tokens.take_apart(text).claims)
         return None if named.has_keys else named
 
     async def _ask(self, issuer: Issuer, text: bytes, introspect: Introspect) -> tuple[Principal, float]:
         """RFC 7662 section 2.2: everything but ``active`` may lack; what names an issuer has to name this one."""
-        now = self._clock()
-        claims = await introspect(text)
+        now, digest = self._clock(), hashlib.sha256(text).digest()
+        claims = await introspect(text, known=self._accepted.get(digest, now) is not None)
         if claims is None:
             raise tokens.refusal("inactive")
         if claims.get("iss", issuer.issuer) != issuer.issuer:
             raise tokens.refusal("unknown_issuer")
         seconds = issuer.introspection.ttl if issuer.introspection else 0.0
-        return self._principal(issuer, {"exp": now + seconds, **claims}), seconds
+        principal = self._principal(issuer, {"exp": now + seconds, **claims})
+        self._accepted.put(digest, now, now + _KNOWN)
+        return principal, seconds
 
     def of_claims(self, claims: JsonObject) -> Principal:
         """The principal of claims that somebody else has verified, or that are to be explained.
@@ -194,6 +198,8 @@ class TokenAuthenticator:
         for name in _NOT_ACCESS_TOKEN:
             if name in claims:
                 raise tokens.refusal("token_type")
+        if "cnf" in claims:  # RFC 7800, RFC 8705, RFC 9449: as a mere bearer token it would be good for a thief
+            raise tokens.refusal("bound")
         expires_at = self._check_times(claims)
         toolsets = self._toolsets(issuer, tokens.audiences(claims))
         client = next((name for name in issuer.client_claims if name in claims), None)

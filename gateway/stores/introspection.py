@@ -3,7 +3,8 @@
 Rules of this file:
 
 - A token goes to the one configured endpoint, with the gateway's own credentials for it, and to nobody else.
-- Callers with the same token share one question. Time, size and the number of questions at once are bounded.
+- Callers with the same token share one question. Time, size and the number of questions at once are bounded; made-up
+  tokens, however many, take nothing from those that were active before, which have connections of their own.
 - Only ``active: true`` is a yes. No answer, an error, or an answer that is none is an outage, never a no.
 """
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.routes import Introspection, Issuer
 
 MAX_QUESTIONS = 100
-"""Questions at once; whoever has a new token beyond that is told to come again."""
+"""Questions at once about tokens that nobody has seen, and as many about others; beyond that one comes again later."""
 
 _RETRY_SECONDS = 1.0
 
@@ -47,23 +48,23 @@ class Introspector:
         self._name = issuer.issuer
         self._url = endpoint.url
         self._headers = {"Authorization": _basic(endpoint), "Content-Type": "application/x-www-form-urlencoded"}
-        self._client = client("configured")
-        self._running: dict[bytes, asyncio.Task[JsonObject | None]] = {}
+        self._lanes = {known: client("configured") for known in (False, True)}
+        self._running: dict[bool, dict[bytes, asyncio.Task[JsonObject | None]]] = {False: {}, True: {}}
         self._failing = False
 
-    async def __call__(self, token: bytes) -> JsonObject | None:
+    async def __call__(self, token: bytes, *, known: bool = False) -> JsonObject | None:
         """What the issuer says of a token; None where it is not active.
 
         Raises:
             IssuerUnavailable: it cannot be asked now.
         """
-        digest = hashlib.sha256(token).digest()
-        task = self._running.get(digest)
+        digest, running = hashlib.sha256(token).digest(), self._running[known]
+        task = running.get(digest)
         if task is None:
-            if len(self._running) >= MAX_QUESTIONS:
+            if len(running) >= MAX_QUESTIONS:
                 raise _unavailable()
-            task = self._running[digest] = asyncio.create_task(self._ask(token))
-            task.add_done_callback(lambda _done: self._running.pop(digest, None))
+            task = running[digest] = asyncio.create_task(self._ask(token, self._lanes[known]))
+            task.add_done_callback(lambda _done: running.pop(digest, None))
         await asyncio.wait([task])  # a caller that leaves takes nothing from the others
         if task.cancelled():
             raise _unavailable()
@@ -71,16 +72,17 @@ class Introspector:
 
     async def aclose(self) -> None:
         """Give up the questions under way and close the connections."""
-        tasks = list(self._running.values())
+        tasks = [task for running in self._running.values() for task in running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.aclose()
+        for client in self._lanes.values():
+            await client.aclose()
 
-    async def _ask(self, token: bytes) -> JsonObject | None:
+    async def _ask(self, token: bytes, client: httpx2.AsyncClient) -> JsonObject | None:
         form = urlencode({"token": token, "token_type_hint": "access_token"}).encode()
         try:
-            status, body = await exchange(self._client, "POST", self._url, content=form, headers=self._headers)
+            status, body = await exchange(client, "POST", self._url, content=form, headers=self._headers)
             if status != 200:
                 raise UnusableError(f"HTTP status {status}{_HINTS.get(status, '')}")
             claims = dict(as_object(body))

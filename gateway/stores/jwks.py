@@ -15,21 +15,17 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.egress.addresses import Reach
 from gateway.egress.documents import (
     FETCH_TIMEOUT,
     MAX_DOCUMENT,
     UnusableError,
-    as_object,
     document_client,
     fetch,
     is_secure,
@@ -37,36 +33,16 @@ from gateway.egress.documents import (
     reach_of,
 )
 from gateway.errors import IssuerUnavailable
+from gateway.stores.key_sets import Key, jwks_uri_of, key_set
 
 if TYPE_CHECKING:
     from gateway.routes import Auth, Issuer
 
-_MAX_KEYS = 100
-_RSA_BITS = range(2048, 8193)
 _REFRESH_AT = 0.8
 """The part of ``ttl`` after which the background task refreshes."""
-_FAMILIES = {
-    ("RSA", None): frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
-    ("EC", "P-256"): frozenset({"ES256"}),
-    ("EC", "P-384"): frozenset({"ES384"}),
-    ("EC", "P-521"): frozenset({"ES512"}),
-    ("OKP", "Ed25519"): frozenset({"EdDSA"}),
-}
-"""Type and curve of a key to the algorithms it can verify (RFC 7518 section 3.1, RFC 8037)."""
-_PUBLIC = ("kty", "crv", "n", "e", "x", "y")
-_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-
 Fetch = Callable[[str, Reach], Awaitable[bytes]]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    kid: str | None
-    algorithms: frozenset[str]
-    encoded: bytes
-    public: Any = field(compare=False)
 
 
 @dataclass(slots=True)
@@ -174,7 +150,7 @@ class _Source:
         self._document = document
         self._generation = generation
         self._clock = clock
-        self._keys: tuple[_Key, ...] = ()
+        self._keys: tuple[Key, ...] = ()
         self._fetched_at = float("-inf")
         self._next_attempt = float("-inf")
         self._failures = 0
@@ -240,25 +216,25 @@ class _Source:
             self._next_attempt = self._clock() + min(self._times.cooldown, 2.0 ** min(self._failures - 1, 10))
         _log.warning("the keys of issuer %s were not refreshed: %s", self._issuer.issuer, error)
 
-    def _replace(self, keys: tuple[_Key, ...]) -> None:
+    def _replace(self, keys: tuple[Key, ...]) -> None:
         self._keys = keys
         self._generation.number += 1
 
-    async def _fetch(self) -> tuple[_Key, ...] | None:
+    async def _fetch(self) -> tuple[Key, ...] | None:
         """The keys, or None where they are surely the ones at hand."""
         if self._issuer.jwks_file is not None:
             return await self._read(self._issuer.jwks_file)
         if self._issuer.jwks_uri is not None:
-            return _key_set(await self._document(self._issuer.jwks_uri, "configured"))
+            return key_set(await self._document(self._issuer.jwks_uri, "configured"))
         if self._discovered is None:
             self._discovered = await self._discover()
-        return _key_set(await self._document(self._discovered, reach_of(self._discovered, self._issuer.issuer)))
+        return key_set(await self._document(self._discovered, reach_of(self._discovered, self._issuer.issuer)))
 
-    async def _read(self, path: str) -> tuple[_Key, ...] | None:
+    async def _read(self, path: str) -> tuple[Key, ...] | None:
         version, text = await asyncio.to_thread(_read_if_changed, path, self._file_version)
         if text is None:
             return None
-        keys = _key_set(text)
+        keys = key_set(text)
         self._file_version = version
         return keys
 
@@ -268,7 +244,7 @@ class _Source:
         errors = []
         for url in metadata_urls(self._issuer.issuer):
             try:
-                return _jwks_uri(await self._document(url, "configured"), self._issuer.issuer)
+                return jwks_uri_of(await self._document(url, "configured"), self._issuer.issuer)
             except UnusableError as error:
                 errors.append(str(error))
         raise UnusableError("its metadata was not found: " + "; ".join(errors))
@@ -285,56 +261,3 @@ def _read_if_changed(path: str, known: tuple[int, int, int] | None) -> tuple[tup
     if text is not None and len(text) > MAX_DOCUMENT:
         raise UnusableError(f"longer than {MAX_DOCUMENT} bytes")
     return version, text
-
-
-def _jwks_uri(text: bytes, issuer: str) -> str:
-    """``jwks_uri`` of an issuer's metadata, which must name exactly that issuer (RFC 8414 section 3.3)."""
-    document = as_object(text)
-    if document.get("issuer") != issuer:
-        raise UnusableError("the document is another issuer's")
-    url = document.get("jwks_uri")
-    if not isinstance(url, str) or not is_secure(url):
-        raise UnusableError("jwks_uri is not an https URL")
-    return url
-
-
-def _key_set(text: bytes) -> tuple[_Key, ...]:
-    """The usable keys of a JWK Set (RFC 7517 section 5: others are left out); there must be one."""
-    listed = as_object(text).get("keys")
-    if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
-        raise UnusableError("not a JWK Set")
-    keys = tuple(key for key in map(_key, listed) if key is not None)
-    if not keys:
-        raise UnusableError("no usable key in the set")
-    return keys
-
-
-def _key(jwk: Any) -> _Key | None:
-    if not isinstance(jwk, dict) or not _is_for_verification(jwk):
-        return None
-    kid, only, curve = jwk.get("kid"), jwk.get("alg"), jwk.get("crv")
-    if not isinstance(kid, str | None) or not isinstance(curve, str | None) or not isinstance(jwk.get("kty"), str):
-        return None
-    algorithms = _FAMILIES.get((jwk["kty"], curve), frozenset())
-    if only is not None:
-        algorithms &= {only} if isinstance(only, str) else set()
-    if not algorithms:
-        return None
-    try:
-        public = jwt.PyJWK({name: jwk[name] for name in _PUBLIC if name in jwk}).key
-    except (jwt.PyJWTError, ValueError, TypeError):
-        return None
-    if isinstance(public, RSAPublicKey) and public.key_size not in _RSA_BITS:
-        return None
-    return _Key(kid, algorithms, public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), public)
-
-
-def _is_for_verification(jwk: Mapping[str, Any]) -> bool:
-    """A public key that is not for encryption. One published with its private part is nobody's secret any more."""
-    operations = jwk.get("key_ops", ["verify"])
-    return (
-        jwk.get("use", "sig") == "sig"
-        and isinstance(operations, list)
-        and "verify" in operations
-        and _PRIVATE.isdisjoint(jwk)
-    )

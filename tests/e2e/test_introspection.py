@@ -10,6 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from typer.testing import CliRunner
+
+from gateway.cli import app
 
 from .harness import RESOURCE, Client, Gateway, running, until
 
@@ -84,9 +87,8 @@ def call(gateway: Gateway, token: str) -> Any:
 def test_an_opaque_token_calls_and_is_on_record_as_its_issuer_said(gateway: Gateway, issuer: Issuer) -> None:
     reply = call(gateway, issuer.issue("opaque-canary-1"))
     assert reply.json()["result"].get("isError") in (None, False)
-    until(lambda: [record for record in gateway.records() if record["event"] == "outcome"])
-    principal = gateway.records()[-1]["principal"]
-    assert principal == {"issuer": issuer.url, "subject": "ada", "client_id": "cli"}
+    who = {"issuer": issuer.url, "subject": "ada", "client_id": "cli"}
+    until(lambda: who in [record["principal"] for record in gateway.records() if record["event"] == "outcome"])
     assert issuer.credentials == {"Basic " + base64.b64encode(b"gw:canary-secret").decode()}
 
 
@@ -148,3 +150,29 @@ def test_neither_tokens_nor_the_secret_are_in_the_log_or_the_audit(gateway: Gate
     written = gateway.log + gateway.audit.read_text()
     assert "opaque-canary" not in written
     assert "canary-secret" not in written
+
+
+def test_check_online_says_whether_the_issuer_answers(gateway: Gateway, issuer: Issuer) -> None:
+    for status, detail, code in ((200, "introspection answers", 0), (401, "introspection does not answer", 1)):
+        issuer.status = status
+        try:
+            command = ["check", str(gateway.config), "--online", "--json"]
+            done = CliRunner().invoke(app, command, env=dict(gateway.environ))
+        finally:
+            issuer.status = 200
+        finding = json.loads(done.stdout)["online"][issuer.url]
+        assert (done.exit_code, finding["ok"]) == (code, code == 0)
+        assert detail in finding["detail"]
+
+
+def test_explain_says_who_an_opaque_token_is(gateway: Gateway, issuer: Issuer) -> None:
+    token = issuer.issue("to-be-explained")
+    command = ["explain", "deploy__list_services", "--config", str(gateway.config), "--json", "--token"]
+    done = CliRunner().invoke(app, [*command, token], env=dict(gateway.environ))
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["token"]["subject"], told["tools"][0]["allowed"]) == (0, "ada", True)
+    refused = CliRunner().invoke(app, [*command, "nobody-s"], env=dict(gateway.environ))
+    assert (refused.exit_code, json.loads(refused.stdout)["token"]["refusal"]) == (1, "auth.inactive")
+    offline = CliRunner().invoke(app, [*command, token, "--offline"], env=dict(gateway.environ))
+    assert offline.exit_code == 2
+    assert "only its issuer can say what it is" in offline.stderr

@@ -246,6 +246,9 @@ BAD_TOKENS: list[tuple[str, str, str]] = [
     ("an ID token by nonce", token(nonce="n"), "token_type"),
     ("an ID token by at_hash", token(at_hash="h"), "token_type"),
     ("a security event", token(events={}), "token_type"),
+    ("bound to a DPoP key", token(cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}), "bound"),
+    ("bound to a certificate", token(cnf={"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}), "bound"),
+    ("cnf null", token(cnf=None), "bound"),
     ("scope a number", token(scope=1), "invalid_claim"),
     ("scope null", token(scope=None), "invalid_claim"),
     ("scope an object", token(scope={"a": True}), "invalid_claim"),
@@ -603,9 +606,11 @@ class Asked:
 
     says: Any = field(default_factory=lambda: claims(iss=OPAQUE_ISSUER, active=True))
     tokens: list[bytes] = field(default_factory=list)
+    known: list[bool] = field(default_factory=list)
 
-    async def __call__(self, text: bytes) -> Any:
+    async def __call__(self, text: bytes, *, known: bool = False) -> Any:
         self.tokens.append(text)
+        self.known.append(known)
         if isinstance(self.says, Exception):
             raise self.says
         return self.says
@@ -643,6 +648,17 @@ class TestAskingTheIssuer:
             await authenticator([bearer("opaque")])
         assert len(asked.tokens) == 2
 
+    async def test_a_token_that_was_accepted_is_asked_about_before_new_ones(self) -> None:
+        asked, clock = Asked(), Clock()
+        authenticator = self.authenticator(asked, clock)
+        for clock.now, text in ((NOW, "old"), (NOW + 20, "old"), (NOW + 20, "new")):
+            await authenticator([bearer(text)])
+        asked.says = None
+        for clock.now in (NOW + 40, NOW + 60):
+            with pytest.raises(Unauthenticated):
+                await authenticator([bearer("made-up")])
+        assert asked.known == [False, True, False, False, False]
+
     async def test_an_answer_holds_no_longer_than_the_token(self) -> None:
         asked, clock = Asked(claims(exp=NOW - 20)), Clock()
         asked.says["iss"] = OPAQUE_ISSUER
@@ -679,6 +695,7 @@ class TestAskingTheIssuer:
             (claims(iss=..., nbf=NOW + 31), "not_yet_valid"),
             (claims(iss=..., scope=1), "invalid_claim"),
             (claims(iss=..., nonce="n"), "token_type"),
+            (claims(iss=..., cnf={"jkt": "x"}), "bound"),
             ({}, "missing_claim"),
         ],
     )

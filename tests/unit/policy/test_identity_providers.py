@@ -224,7 +224,7 @@ async def test_an_opaque_access_token_of_google_is_refused() -> None:
 
 
 async def test_an_opaque_token_is_asked_about_at_its_issuer() -> None:
-    async def introspect(token: bytes) -> JsonObject | None:
+    async def introspect(token: bytes, *, known: bool = False) -> JsonObject | None:
         return {"active": True, "token_type": "Bearer", **RFC9068}
 
     authenticate = TokenAuthenticator(settings("Opaque tokens"), Keys(), lambda: NOW, introspect=introspect)

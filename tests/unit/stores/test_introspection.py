@@ -144,15 +144,18 @@ async def test_callers_with_the_same_token_share_one_question() -> None:
         assert len(idp.requests) == 3
 
 
-async def test_questions_at_once_are_bounded() -> None:
+async def test_questions_at_once_are_bounded_and_tokens_known_before_have_room_of_their_own() -> None:
     async with asking({"active": True}) as (introspect, idp):
         idp.gate.clear()
         running = [asyncio.create_task(introspect(str(number).encode())) for number in range(MAX_QUESTIONS)]
         await settle()
         with pytest.raises(IssuerUnavailable):
             await introspect(b"one more")
+        known = asyncio.create_task(introspect(b"one more", known=True))
+        await settle()
+        assert len(idp.requests) == MAX_QUESTIONS + 1
         idp.gate.set()
-        await asyncio.gather(*running)
+        await asyncio.gather(*running, known)
         assert await introspect(b"one more") == {"active": True}
 
 
