@@ -5,15 +5,12 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from gateway.audit import AuditEvent, Encoder
-from gateway.stores.audit_files import ROTATION_RETRY, FileSink, head_path
+from gateway.stores.audit_files import ROTATION_RETRY, FileSink
 from gateway.stores.audit_reader import log_files, verify
 from gateway.stores.audit_rotation import Rotation, began_at, former_files
 
@@ -221,97 +218,3 @@ def test_what_is_no_log_is_an_error(tmp_path: Path) -> None:
         log_files([str(tmp_path / "c*")])
     with pytest.raises(FileNotFoundError):
         log_files([str(tmp_path / "c")])
-
-
-# Mutations: whatever is done to a rotated log of two writers, it is found
-
-
-Files = list[bytes]
-
-
-@pytest.fixture(scope="module")
-def rotated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Files, bytes]:
-    path, clock = tmp_path_factory.mktemp("rotated") / "audit.jsonl", Clock()
-    one, two = (sink_of(path, clock, writer=name) for name in ("one", "two"))
-    for at in range(8):
-        write((one, two)[at % 2 if at > 2 else 0], clock, f"r{at}")
-    one.close()
-    two.close()
-    files = log_files([str(path.parent)])
-    assert verify(files, KEY).ok
-    assert len(files) == 4
-    return path, [file.read_bytes() for file in files], head_path(path).read_bytes()
-
-
-def _edit(files: Files, draw: Callable[..., int]) -> Files:
-    at = draw(st.integers(0, len(files) - 1))
-    where = draw(st.integers(0, len(files[at]) - 1))
-    byte = draw(st.integers(0, 255).filter(lambda value: value != files[at][where]))
-    return [*files[:at], files[at][:where] + bytes([byte]) + files[at][where + 1 :], *files[at + 1 :]]
-
-
-def _cut(files: Files, draw: Callable[..., int]) -> Files:
-    at = draw(st.integers(0, len(files) - 1))
-    return [*files[:at], files[at][: draw(st.integers(0, len(files[at]) - 1))], *files[at + 1 :]]
-
-
-def _swap_files(files: Files, draw: Callable[..., int]) -> Files:
-    return draw(st.permutations(files).filter(lambda order: order != files))  # type: ignore[return-value,arg-type]
-
-
-def _drop_file(files: Files, draw: Callable[..., int]) -> Files:
-    at = draw(st.integers(0, len(files) - 1))
-    return files[:at] + files[at + 1 :]
-
-
-def _repeat_file(files: Files, draw: Callable[..., int]) -> Files:
-    return [*files, files[draw(st.integers(0, len(files) - 1))]]
-
-
-def _splice(files: Files, draw: Callable[..., int]) -> Files:
-    """A line of the log again, at another place."""
-    at = draw(st.integers(0, len(files) - 1))
-    lines = files[at].splitlines(keepends=True)
-    lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(lines)))  # type: ignore[arg-type]
-    return [*files[:at], b"".join(lines), *files[at + 1 :]]
-
-
-@pytest.mark.parametrize("mutate", [_edit, _cut, _swap_files, _drop_file, _repeat_file, _splice])
-@given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_a_touched_rotated_log_is_found_out(
-    mutate: Callable[[Files, Callable[..., int]], Files],
-    rotated: tuple[Path, Files, bytes],
-    tmp_path_factory: pytest.TempPathFactory,
-    data: st.DataObject,
-) -> None:
-    _, files, head = rotated
-    folder = tmp_path_factory.mktemp("touched")
-    touched = mutate(files, data.draw)
-    paths = [folder / f"audit.jsonl.{at}" for at in range(len(touched))]
-    for path, text in zip(paths, touched, strict=True):
-        path.write_bytes(text)
-    (folder / "audit.jsonl.head").write_bytes(head)
-    assert not paths or not verify(paths, KEY).ok
-
-
-@given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_lines_in_any_other_order_are_found(
-    rotated: tuple[Path, Files, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    """Of one writer that is; how lines of two writers alternated is not known (docs/audit.md)."""
-    _, files, head = rotated
-    lines = [line for file in files for line in file.splitlines(keepends=True)]
-    order = data.draw(st.permutations(lines))
-    by_writer = [
-        [line for line in some if json.loads(line)["writer"] == name]
-        for name in ("one", "two")
-        for some in (lines, order)
-    ]
-    folder = tmp_path_factory.mktemp("order")
-    path = folder / "audit.jsonl"
-    path.write_bytes(b"".join(order))
-    (folder / "audit.jsonl.head").write_bytes(head)
-    same = by_writer[0] == by_writer[1] and by_writer[2] == by_writer[3]
-    assert same or not verify(path, KEY).ok
