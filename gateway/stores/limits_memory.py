@@ -19,6 +19,7 @@ BUSY = 1_000_000
 
 _SECOND = 1_000_000
 _LOOKED_AT_PER_TAKE = 2
+_MOST_COSTS = 10_000
 
 
 def cost_of(limit: Limit, share: int = 1) -> tuple[int, int]:
@@ -50,19 +51,19 @@ def verdict_of(
     would have refused. ``wait`` is how long ``takes[refused]`` has to, in microseconds; ``refused`` is -1 where
     nothing was.
     """
-    watching = tuple(take.limit for take, lead in zip(takes, ahead, strict=True) if lead < 0)
-    states = tuple(
-        _state(take.limit, cost, span, lead if lead >= 0 else -1 - lead)
-        for take, (cost, span), lead in zip(takes, costs, ahead, strict=True)
-    )
-    limit = takes[refused].limit if refused >= 0 else None
-    return Verdict(limit, wait / _SECOND, states, degraded, watching, release)
-
-
-def _state(limit: Limit, cost: int, span: int, lead: int) -> LimitState:
-    if limit.concurrent:
-        return LimitState(limit, max(span - lead, 0), 0.0)
-    return LimitState(limit, (span - lead) * limit.cost // cost, lead / _SECOND)
+    states: list[LimitState] = []
+    watching: tuple[Limit, ...] = ()
+    for index, take in enumerate(takes):  # for every call
+        limit, lead, (cost, span) = take.limit, ahead[index], costs[index]
+        if lead < 0:
+            lead = -1 - lead
+            watching += (limit,)
+        if limit.concurrent:
+            states.append(LimitState(limit, max(span - lead, 0), 0.0))
+        else:
+            states.append(LimitState(limit, (span - lead) * limit.cost // cost, lead / _SECOND))
+    who = takes[refused].limit if refused >= 0 else None
+    return Verdict(who, wait / _SECOND, tuple(states), degraded, watching, release)
 
 
 class MemoryLimits:
@@ -78,6 +79,7 @@ class MemoryLimits:
         self._degraded = degraded
         self._arrivals: OrderedDict[str, int] = OrderedDict()
         self._running: dict[str, int] = {}
+        self._costs: dict[int, tuple[tuple[Take, ...], list[tuple[int, int]]]] = {}
 
     def __len__(self) -> int:
         return len(self._arrivals) + len(self._running)
@@ -85,7 +87,7 @@ class MemoryLimits:
     async def take(self, takes: Sequence[Take]) -> Verdict:
         """Decide and count; see ``ports.LimitStore``."""
         now = round(self._clock() * _SECOND)
-        costs = [cost_of(take.limit, self._share) for take in takes]
+        costs = self._costs_of(takes)
         ahead = [self._ahead(take, span, now) for take, (_, span) in zip(takes, costs, strict=True)]
         refused, wait = -1, 0
         for index, (cost, span) in enumerate(costs):
@@ -100,6 +102,18 @@ class MemoryLimits:
         release = self._charge(takes, costs, ahead, now) if refused < 0 else None
         self._drop_whole(now, _LOOKED_AT_PER_TAKE * len(takes))
         return verdict_of(takes, costs, ahead, refused=refused, wait=wait, degraded=self._degraded, release=release)
+
+    def _costs_of(self, takes: Sequence[Take]) -> Sequence[tuple[int, int]]:
+        """The same tuple comes back for every call of a caller to a tool: found by identity, which is kept with it."""
+        known = self._costs.get(id(takes))
+        if known is not None:
+            return known[1]
+        costs = [cost_of(take.limit, self._share) for take in takes]
+        if isinstance(takes, tuple):
+            if len(self._costs) >= _MOST_COSTS:
+                self._costs.clear()
+            self._costs[id(takes)] = takes, costs
+        return costs
 
     def hold(self, keys: Sequence[str]) -> Callable[[], None]:
         """Count one more running call under each of these keys, until what is returned is called."""

@@ -40,17 +40,17 @@ class _Plan:
         self.takes = takes
         self.costs = [cost_of(take.limit) for take in takes]
         self.held = [counter_of(take) for take in takes if take.limit.concurrent]
-        self.arguments: list[str | int] = [len(takes), *map(counter_of, takes), *numbers_of(takes)]
+        self.arguments: list[str | int] = [len(takes), *map(counter_of, takes), *told_of(takes)]
         self.command = pack("EVALSHA", _SHA, *self.arguments)
 
 
-def numbers_of(takes: Sequence[Take]) -> list[int]:
+def told_of(takes: Sequence[Take]) -> list[int | str]:
     """What the script is told of each limit."""
-    numbers: list[int] = []
+    told: list[int | str] = []
     for take in takes:
-        limit = take.limit
-        numbers += [*cost_of(limit), (not limit.enforce) + 2 * limit.concurrent]
-    return numbers
+        kind = "c" if take.limit.concurrent else "r"
+        told += [*cost_of(take.limit), kind if take.limit.enforce else kind.upper()]
+    return told
 
 
 class RedisLimits:

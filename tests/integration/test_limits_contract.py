@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.models import Limit
 from gateway.ports import LimitStore, Take, Verdict
 from gateway.stores.limits_memory import MemoryLimits
-from gateway.stores.limits_redis import SCRIPT, RedisLimits, numbers_of
+from gateway.stores.limits_redis import SCRIPT, RedisLimits, told_of
 
 from .valkey import until
 
@@ -163,9 +163,8 @@ end }
 
 
 def scripted(client: "redis.Redis[bytes]", now: int, takes: Sequence[Take]) -> list[int]:
-    numbers = numbers_of(takes)
     keys = [take.key for take in takes]
-    reply: list[int] = client.eval(WITH_GIVEN_TIME + SCRIPT, len(keys), *keys, *numbers, *divmod(now, 1_000_000))
+    reply: list[int] = client.eval(WITH_GIVEN_TIME + SCRIPT, len(keys), *keys, *told_of(takes), *divmod(now, 1_000_000))
     return reply
 
 

@@ -1,5 +1,7 @@
 import asyncio
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +26,8 @@ class Clock:
         self.microseconds += round(seconds * 1_000_000)
 
 
-def a_limit(limit: int = 30, window: float = 60.0, burst: int | None = None, name: str = "x") -> Limit:
-    return Limit(name=name, per=("principal",), limit=limit, window=window, burst=burst or limit)
+def a_limit(limit: int = 30, window: float = 60.0, burst: int | None = None, name: str = "x", **more: Any) -> Limit:
+    return Limit(name=name, per=("principal",), limit=limit, window=window, burst=burst or limit, **more)
 
 
 def take(store: MemoryLimits, *takes: Take) -> Verdict:
@@ -51,7 +53,8 @@ limits = st.builds(
     a_limit,
     limit=st.integers(1, 1000),
     window=st.sampled_from([0.1, 1.0, 7.0, 60.0, 3600.0, 86400.0]),
-    burst=st.integers(1, 50),
+    burst=st.integers(4, 50),
+    cost=st.integers(1, 4),
 )
 
 
@@ -108,7 +111,7 @@ def test_no_span_of_time_ever_admits_more_than_the_burst_and_the_rate(limit: Lim
     window = round(limit.window * 1_000_000)
     for first, since in enumerate(admitted):
         for last in range(first, len(admitted)):
-            beyond_burst = last - first + 1 - limit.burst
+            beyond_burst = (last - first + 1) * limit.cost - limit.burst
             assert beyond_burst * window <= limit.limit * (admitted[last] - since)
 
 
@@ -118,7 +121,72 @@ def test_a_caller_at_the_steady_rate_is_never_refused(limit: Limit, steps: int) 
     store, one = MemoryLimits(clock), Take(limit, "k")
     for _ in range(steps):
         assert direct(store, one).refused is None
-        clock.microseconds += -(-round(limit.window * 1_000_000) // limit.limit)
+        clock.microseconds += -(-round(limit.window * 1_000_000) // limit.limit) * limit.cost
+
+
+class Bucket:
+    """The reference: tokens that come one by one up to a burst, in exact arithmetic; places, which come back."""
+
+    def __init__(self, limit: Limit, now: int) -> None:
+        self.limit, self.last = limit, now
+        self.tokens = Fraction(limit.burst)
+
+    def at(self, now: int) -> "Bucket":
+        if not self.limit.concurrent:
+            unit = -(-round(self.limit.window * 1_000_000) // self.limit.limit)
+            self.tokens = min(self.tokens + Fraction(now - self.last, unit), Fraction(self.limit.burst))
+        self.last = now
+        return self
+
+
+some = st.one_of(
+    st.builds(
+        a_limit,
+        limit=st.integers(1, 9),
+        window=st.sampled_from([0.001, 0.7, 3.0]),
+        burst=st.integers(3, 6),
+        cost=st.integers(1, 3),
+        enforce=st.booleans(),
+    ),
+    st.builds(
+        lambda places, enforce: Limit("p", ("tool",), places, 0.0, places, enforce=enforce, concurrent=True),
+        st.integers(1, 3),
+        st.booleans(),
+    ),
+)
+
+
+@given(
+    some_limits=st.lists(some, min_size=1, max_size=4),
+    steps=st.lists(st.tuples(st.integers(0, 900_000), st.booleans()), min_size=1, max_size=40),
+)
+def test_limits_of_every_kind_decide_together_as_buckets_of_tokens_do(
+    some_limits: list[Limit], steps: list[tuple[int, bool]]
+) -> None:
+    """A step waits, lets the oldest call end or not, and calls."""
+    clock = Clock()
+    store = MemoryLimits(clock)
+    takes = [Take(limit, str(at)) for at, limit in enumerate(some_limits)]
+    buckets = [Bucket(limit, clock.microseconds) for limit in some_limits]
+    running: list[tuple[Verdict, list[Bucket]]] = []
+    for pause, ends in steps:
+        clock.microseconds += pause
+        if ends and running:
+            verdict, held = running.pop(0)
+            for bucket in held:
+                bucket.tokens += 1
+            if verdict.release is not None:
+                verdict.release()
+        short = [bucket for bucket in buckets if bucket.at(clock.microseconds).tokens < bucket.limit.cost]
+        verdict = direct(store, *takes)
+        assert (verdict.refused is None) == all(not bucket.limit.enforce for bucket in short)
+        assert verdict.watching == tuple(bucket.limit for bucket in short if not bucket.limit.enforce)
+        if verdict.refused is None:
+            taken = [bucket for bucket in buckets if bucket not in short]
+            for bucket in taken:
+                bucket.tokens -= bucket.limit.cost
+            running.append((verdict, [bucket for bucket in taken if bucket.limit.concurrent]))
+        assert [state.remaining for state in verdict.states] == [int(bucket.tokens) for bucket in buckets]
 
 
 def test_what_one_limit_refuses_costs_the_others_nothing() -> None:
