@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,18 @@ from gateway.models import Listing
 from gateway.ports import Take, Verdict
 from gateway.routes import Backend, Route
 
-from .servers.start import alive, call, children, http_server, ignore, raw_stdio, text, until
+from .servers.start import (
+    alive,
+    asking_stdio,
+    call,
+    children,
+    descriptors,
+    http_server,
+    ignore,
+    raw_stdio,
+    text,
+    until,
+)
 
 
 class Meter:
@@ -360,3 +371,52 @@ async def test_a_backend_that_says_it_has_left_the_era_is_asked_anew_and_the_cal
 
         assert text(await one.backend.request(call("x"), ignore)) == "ok"
         assert one.backend.era == "legacy"
+
+
+@pytest.mark.parametrize("kind", ["modern", "legacy", "sse", "stdio"])
+async def test_of_a_thousand_cancelled_calls_no_task_stream_session_descriptor_or_child_is_left(kind: str) -> None:
+    with ExitStack() as stack:
+        if kind == "stdio":
+            where: dict[str, Any] = {"command": list(asking_stdio()), "era": "legacy"}
+        else:
+            option = {"modern": "--modern", "legacy": "--port=0", "sse": "--sse"}[kind]
+            where = {"url": stack.enter_context(http_server(option, program="asking.py")).url}
+        async with started(where) as one:
+
+            async def stats() -> dict[str, int]:
+                found: dict[str, int] = json.loads(text(await one.backend.request(call("stats"), ignore)))
+                return found
+
+            async def until_running(count: int) -> None:
+                async with asyncio.timeout(30):
+                    while (await stats())["running"] != count:
+                        pass
+
+            async def give_up(count: int) -> None:
+                calls = [asyncio.create_task(one.backend.request(call("hang"), ignore)) for _ in range(count)]
+                await until_running(count)
+                for task in calls:
+                    task.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+                await until_running(0)
+
+            await stats()
+            if kind == "modern":  # it is listened to for changes, a little later
+                await until(lambda: any(task.get_name().startswith("listen") for task in asyncio.all_tasks()))
+            open_files = descriptors()
+            await give_up(50)  # what the gateway itself keeps open is open now
+            tasks, sessions, processes = _tasks(), one.backend.sessions, children()
+            for _ in range(19):
+                await give_up(50)
+
+            assert (await stats())["cancelled"] == 1000
+            await until(lambda: _tasks() <= tasks)
+            assert one.backend.sessions == sessions
+            assert children() == processes
+            async with asyncio.timeout(10):
+                while descriptors() > open_files + 2:  # connections that rest are closed when they are looked at
+                    await stats()
+
+
+def _tasks() -> int:
+    return len(asyncio.all_tasks())

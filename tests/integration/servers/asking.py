@@ -182,6 +182,13 @@ async def tell(uri: str, ctx: Context) -> str:
 
 
 @server.tool()
+async def hang(ctx: Context) -> str:
+    async with Counted(ctx):
+        await asyncio.Event().wait()
+    return "never"
+
+
+@server.tool()
 async def die() -> str:
     os._exit(3)
 
