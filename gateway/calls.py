@@ -48,7 +48,8 @@ _UNLISTED = "(unlisted resource)"
 
 _COMPLETE = msgspec.Raw(b'"complete"')
 _TRUE = (True, msgspec.Raw(b"true"))
-_OURS = ("_meta", "inputResponses", "requestState")
+_OURS = ("_meta", "inputResponses", "requestState", "task")
+"""Parameters that do not go on as they came; who asks for a task of 2025-11-25 gets a call."""
 
 
 def call_tool(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
@@ -172,7 +173,7 @@ async def _carried(
             reply = _as_undeclared(exchange, reply)
         if reply.result is None:
             return _as_tool_result(exchange, reply)
-        if not _asks(reply.result):
+        if not _asks(call, reply.result):
             _note(exchange, policy, call, reply.result)
             return reply
         if exchange.modern:
@@ -197,9 +198,23 @@ def _note(exchange: Exchange, policy: Policy, call: Call, result: JsonObject) ->
             policy.elsewhere.named(call.principal, call.entry.route, unlisted)
 
 
-def _asks(result: JsonObject) -> bool:
+def _asks(call: Call, result: JsonObject) -> bool:
+    """Whether the backend wants answers of the client.
+
+    Raises:
+        BackendUnavailable: it made a task of the call, which no client was declared to take.
+    """
     kind = result.get("resultType")
-    return kind is not None and kind != _COMPLETE and bool(_plain(kind) == "input_required")
+    if kind is None or kind == _COMPLETE:
+        return False
+    said = _plain(kind)
+    if said == "task":
+        raise BackendUnavailable(
+            f"The {call.entry.route} backend made a task of the call, which this gateway does not carry.",
+            dispatched=True,
+            retryable=False,
+        )
+    return bool(said == "input_required")
 
 
 def _sealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> BackendReply:

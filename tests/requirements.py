@@ -93,6 +93,7 @@ basic/index
   E4 must: A capability that is needed and was not declared is -32021, with the capabilities as an object.
     unit/test_calls.py::test_a_missing_capability_is_read_by_a_legacy_agent_and_told_to_a_modern_client
     integration/test_modern_backend.py::test_a_question_that_the_client_did_not_declare_is_an_error_that_names_the_capability
+    unit/test_calls.py::test_a_call_that_failed_for_a_refused_question_tells_a_modern_client_what_it_lacks
 
 basic/versioning
   E5 must: A version that is not served is -32022 with 400, `supported` and `requested`.
@@ -192,6 +193,7 @@ server/discover
   D3 must: An extension is advertised only where it is carried end to end.
     unit/protocol/test_clients.py::test_the_tasks_extension_is_not_carried_and_others_are
     unit/test_methods.py::test_discovery_promises_what_some_backend_of_the_toolset_has
+    e2e/test_extensions.py::test_no_client_is_told_of_an_extension
   D4 note: `supportedVersions` has the versions of the per-request form alone.
     unit/protocol/test_lifecycle.py::test_discovery_names_modern_versions_only_and_is_kept_by_nobody
   D5 should: A modern-only server names its versions when it refuses `initialize`.
@@ -277,6 +279,7 @@ server/resources
     unit/test_calls.py::test_a_resource_is_read_at_its_owner_by_uri_or_template
     unit/test_calls.py::test_a_uri_that_a_backend_named_in_a_result_is_read_there_by_who_was_told
     unit/test_seen.py::test_what_one_principal_was_told_says_nothing_to_another
+    e2e/test_replicas.py::test_a_resource_that_a_result_named_at_one_replica_is_known_at_the_other
     unit/test_catalog.py::test_a_listed_resource_goes_before_a_template_that_matches_it
 
 server/tools
@@ -356,7 +359,8 @@ client/elicitation
   R8 must: A client must show which server asks: the name of the route is carried with the question.
     open: a question is passed on as the backend wrote it; `_meta` of the result does not name the route
   R9 gateway: URL elicitation of a backend with a shared credential is withheld unless configured.
-    open: the capability is carried as the client declared it, whoever shares the backend's credential
+    unit/test_calls.py::test_with_several_people_a_backend_is_told_of_urls_only_where_its_route_says_so
+    unit/protocol/test_clients.py::test_urls_are_withheld_and_never_become_forms
 
 basic/patterns/mrtr
   R10 gateway: Rounds are bounded where the gateway drives the loop.
@@ -409,6 +413,7 @@ basic/patterns/cancellation
     e2e/test_streams.py::test_a_client_that_hangs_up_cancels_the_call_at_a_modern_backend
     e2e/test_streams.py::test_a_client_that_hangs_up_cancels_the_call_at_a_stdio_backend
     integration/test_session_backends.py::test_two_hundred_cancelled_calls_end_at_the_server_and_leave_nothing_here
+    e2e/test_cancelled_calls.py::test_a_thousand_calls_that_were_given_up_leave_nothing_behind
   K2 must: Late answers to cancelled requests are passed over.
     unit/backends/test_envelope.py::test_an_answer_counts_with_our_id_alone
     e2e/test_streams.py::test_nothing_is_left_of_a_hundred_calls_that_were_cancelled
@@ -492,7 +497,9 @@ extensions/tasks
   N1 must: A task is an answer only to a request that declared the extension.
     unit/protocol/test_clients.py::test_the_tasks_extension_is_not_carried_and_others_are
     unit/test_methods.py::test_both_eras_have_the_methods_of_their_specification_that_are_requests_of_a_client
+    unit/test_calls.py::test_a_task_that_no_client_was_declared_to_take_is_not_passed_on
   N2 gateway: Until tasks are carried, the extension is taken out of the capabilities that backends see.
+    e2e/test_extensions.py::test_no_backend_is_told_of_tasks_and_a_modern_one_of_what_passes_through
     unit/protocol/test_clients.py::test_the_tasks_extension_is_not_carried_and_others_are
   N3 must: Tasks of 2025-11-25 are another protocol: tools that run only as tasks are not offered.
     unit/backends/test_questions.py::test_tools_that_run_only_as_tasks_are_not_offered_and_the_others_do_not_speak_of_it

@@ -66,6 +66,9 @@ def question(method: str, params: Mapping[str, Any], revision: str) -> Mapping[s
 
 
 def _without_tasks(capabilities: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Neither the extension nor, should a client mix them, the tasks of 2025-11-25."""
+    if "tasks" in capabilities:
+        capabilities = {name: value for name, value in capabilities.items() if name != "tasks"}
     extensions = capabilities.get("extensions")
     if not isinstance(extensions, dict) or _TASKS not in extensions:
         return capabilities

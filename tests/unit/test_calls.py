@@ -865,3 +865,32 @@ async def test_nothing_that_is_said_names_where_a_backend_is(era: str) -> None:
     for method, params in [("tools/list", {}), ("tools/call", ROLLBACK), ("tools/call", {"name": "nothing"})]:
         answer = await post(core, era, method, params)
         assert HIDDEN_HOST.encode() not in answer.body
+
+
+TASKS = "io.modelcontextprotocol/tasks"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("as_bytes", [True, False])
+async def test_a_task_that_no_client_was_declared_to_take_is_not_passed_on(era: str, as_bytes: bool) -> None:
+    kind = msgspec.Raw(b'"task"') if as_bytes else "task"
+    core = core_with("deploy", {"resultType": kind, "taskId": "1", "status": "working"})
+    answer = await called(core, era=era, capabilities={"extensions": {TASKS: {}}})
+    assert "does not carry" in answer["result"]["content"][0]["text"]
+    assert "taskId" not in answer["result"]
+    assert outcome_of(core) == ("backend_unavailable", 200, True)
+
+
+async def test_a_legacy_client_that_asks_for_a_task_gets_a_call() -> None:
+    core = core_with("deploy", DONE)
+    assert (await called(core, {**ROLLBACK, "task": {"ttl": 60000}}, era="legacy"))["result"] == DONE
+    assert "task" not in core.requests[0].params
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_no_extension_and_no_task_is_advertised_whatever_backends_have(era: str) -> None:
+    core = Core([listing("deploy", capabilities={"tools": {}, "tasks": {"list": {}}, "extensions": {TASKS: {}}})])
+    method = "server/discover" if era == "modern" else "initialize"
+    params = {} if era == "modern" else {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {}}
+    capabilities = said(await post(core, era, method, params))["result"]["capabilities"]
+    assert set(capabilities) == {"tools"}

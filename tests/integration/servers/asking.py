@@ -62,6 +62,12 @@ async def stats() -> dict:
 
 
 @server.tool()
+async def declared(ctx: Context) -> dict:
+    known = ctx.request_context.session.client_capabilities
+    return known.model_dump(mode="json", by_alias=True, exclude_none=True) if known else {}
+
+
+@server.tool()
 async def ask(question: str, ctx: Context) -> str:
     async with Counted(ctx):
         return told(await ctx.elicit(question, Form))
