@@ -5,40 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-import msgspec
 from mcp.shared.inbound import mcp_param_headers, validate_mcp_param_headers
 from msgspec.structs import replace
 
+from gateway import rounds
 from gateway.definitions.lock import rule_of
 from gateway.errors import (
     INVALID_PARAMS,
-    MISSING_CAPABILITY,
-    BackendTimeout,
-    BackendUnavailable,
     InvalidRequest,
     Quarantined,
     Refusal,
     UnknownTool,
 )
 from gateway.exchange import Exchange, Policy
-from gateway.models import BackendReply, BackendRequest, Call, Entry, JsonObject, Kind
+from gateway.models import BackendReply, BackendRequest, Call, Entry, Kind
 from gateway.policy.authorize import permits, refusal
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.inbound import crossing_meta
 from gateway.protocol.limits import tightest
 from gateway.protocol.tracing import passed_on
-
-MAX_ROUNDS = 16
-"""How often a backend may ask a legacy client within one call."""
-
-MAX_QUESTIONS = 20
-"""How much it may ask at once."""
-
-ANSWER_SECONDS = 600.0
-"""How long a person may think."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-"""Seconds between tries where a backend wants no answer, but to be called again."""
 
 RESOURCE_NOT_FOUND = -32002
 """What the legacy era says of an unknown resource; the modern one says -32602."""
@@ -46,8 +31,6 @@ RESOURCE_NOT_FOUND = -32002
 _UNLISTED = "(unlisted resource)"
 """The name that everything counts under which a backend named in a result and lists nowhere."""
 
-_COMPLETE = msgspec.Raw(b'"complete"')
-_TRUE = (True, msgspec.Raw(b"true"))
 _OURS = ("_meta", "inputResponses", "requestState", "task")
 """Parameters that do not go on as they came; who asks for a task of 2025-11-25 gets a call."""
 
@@ -141,7 +124,7 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     await policy.audit.intend(event)
     event.dispatched = True
     exchange.channel.dispatched()
-    reply = await _carried(exchange, policy, call, outgoing, holder)
+    reply = await rounds.carried(exchange, policy, call, outgoing, holder)
     event.backend_ms = reply.seconds * 1000
     event.outcome = _outcome(reply)
     if exchange.modern and exchange.request.method == "resources/read" and reply.result is not None:
@@ -151,140 +134,6 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     if reply.result is not None:
         event.answer = answer.body
     return answer
-
-
-async def _carried(
-    exchange: Exchange, policy: Policy, call: Call, outgoing: BackendRequest, holder: str
-) -> BackendReply:
-    """The backend's answer; what it asks in between goes sealed to a modern client and is put to a legacy one.
-
-    ``holder`` is the process that holds the call, where it was parked.
-    """
-    route = call.entry.route
-    backend = exchange.rules.backends[route]
-    elsewhere = holder not in ("", policy.elsewhere.here) and backend.keeps_state
-    waited = 0.0
-    for _ in range(MAX_ROUNDS):
-        if elsewhere:
-            reply = await policy.elsewhere.resume(holder, route, outgoing, exchange.channel.notify)
-        else:
-            reply = await backend.request(outgoing, exchange.channel.notify)
-        if reply.undeclared is not None:
-            reply = _as_undeclared(exchange, reply)
-        if reply.result is None:
-            return _as_tool_result(exchange, reply)
-        if not _asks(call, reply.result):
-            _note(exchange, policy, call, reply.result)
-            return reply
-        if exchange.modern:
-            return _sealed(policy, call, reply, holder if elsewhere else policy.elsewhere.here)
-        outgoing = await _asked(exchange, call, outgoing, reply.result)
-        if not outgoing.answers:
-            waited = await _back_off(policy, call, waited)
-    raise BackendUnavailable(
-        f"The {call.entry.route} backend asked more than {MAX_ROUNDS} times within one call.",
-        dispatched=True,
-        retryable=False,
-    )
-
-
-def _note(exchange: Exchange, policy: Policy, call: Call, result: JsonObject) -> None:
-    """Remember the resources that a result names; the other processes need those that no list has."""
-    named = policy.seen.note(call.principal, call.entry.route, call.request.method, result)
-    if named:
-        owner = exchange.rules.catalog.owner
-        unlisted = [uri for uri in named if owner(exchange.inbound.toolset, uri) is None]
-        if unlisted:
-            policy.elsewhere.named(call.principal, call.entry.route, unlisted)
-
-
-def _asks(call: Call, result: JsonObject) -> bool:
-    """Whether the backend wants answers of the client.
-
-    Raises:
-        BackendUnavailable: it made a task of the call, which no client was declared to take.
-    """
-    kind = result.get("resultType")
-    if kind is None or kind == _COMPLETE:
-        return False
-    said = _plain(kind)
-    if said == "task":
-        raise BackendUnavailable(
-            f"The {call.entry.route} backend made a task of the call, which this gateway does not carry.",
-            dispatched=True,
-            retryable=False,
-        )
-    return bool(said == "input_required")
-
-
-def _sealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> BackendReply:
-    state = _plain((reply.result or {}).get("requestState"))
-    if not isinstance(state, str):
-        return reply
-    sealed = policy.states.seal(call, state, holder)
-    return replace(reply, result={**(reply.result or {}), "requestState": sealed})
-
-
-async def _asked(exchange: Exchange, call: Call, outgoing: BackendRequest, result: JsonObject) -> BackendRequest:
-    """Put the backend's questions to a legacy client and make the request that brings the answers."""
-    given: dict[str, Any] = {}
-    for key, (method, params) in _questions(call, outgoing, _plain(result.get("inputRequests"))).items():
-        asked = clients.question(method, params, exchange.request.revision)
-        given[key] = await exchange.channel.ask(method, asked, ANSWER_SECONDS)
-    state = _plain(result.get("requestState"))
-    return replace(outgoing, answers=given, state=state if isinstance(state, str) else None)
-
-
-async def _back_off(policy: Policy, call: Call, waited: float) -> float:
-    """Wait before a try that brings no answers, as long as before all others together; the seconds waited in all.
-
-    Raises:
-        BackendTimeout: the end of the call would be reached.
-    """
-    pause = min(max(FIRST_PAUSE, waited), LONGEST_PAUSE)
-    if waited + pause > call.entry.policy.max_timeout:
-        raise BackendTimeout(
-            f"The {call.entry.route} backend asked to be called again until the time of the call was over.",
-            dispatched=True,
-            hint="Check what the call has done before you repeat it.",
-        )
-    await policy.pause(pause)
-    return waited + pause
-
-
-def _questions(call: Call, outgoing: BackendRequest, requests: Any) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
-    """What a backend asks, if it asks no more and nothing else than it may.
-
-    Raises:
-        BackendUnavailable: it does.
-    """
-    questions: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for key, asked in requests.items() if isinstance(requests, dict) else ():
-        method, params = (asked.get("method"), asked.get("params", {})) if isinstance(asked, dict) else (None, {})
-        declared = isinstance(method, str) and clients.ASKED.get(method) in outgoing.capabilities
-        if not declared or not isinstance(params, dict) or len(questions) == MAX_QUESTIONS:
-            raise BackendUnavailable(
-                f"The {call.entry.route} backend asked something that no client answers.",
-                dispatched=True,
-                retryable=False,
-            )
-        questions[key] = (str(method), params)
-    return questions
-
-
-def _as_undeclared(exchange: Exchange, reply: BackendReply) -> BackendReply:
-    """A modern client is told what it lacks, where the call failed for it; a legacy agent reads the backend's words."""
-    failed = reply.result is None or reply.result.get("isError") in _TRUE
-    return replace(reply, result=None, error=reply.undeclared) if exchange.modern and failed else reply
-
-
-def _as_tool_result(exchange: Exchange, reply: BackendReply) -> BackendReply:
-    """A legacy agent reads what its client cannot do; a modern client is told by the code (-32021)."""
-    error = reply.error or {}
-    if exchange.modern or exchange.request.method != "tools/call" or error.get("code") != MISSING_CAPABILITY:
-        return reply
-    text = f"This tool needs something that your client cannot do: {error.get('message', '')}"
-    return replace(reply, result={"content": [{"type": "text", "text": text}], "isError": True}, error=None)
 
 
 def _named(exchange: Exchange, kind: Kind) -> Entry:
@@ -400,11 +249,7 @@ def _object(exchange: Exchange, name: str) -> Mapping[str, Any]:
 def _outcome(reply: BackendReply) -> str:
     if reply.result is None:
         return "backend_error"
-    return "tool_error" if reply.result.get("isError") in _TRUE else "ok"
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+    return "tool_error" if reply.result.get("isError") in rounds.TRUE else "ok"
 
 
 def _is_text(value: Any) -> bool:

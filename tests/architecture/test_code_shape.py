@@ -50,6 +50,7 @@ HELD_BY = {
     "tests/unit/routes/test_routes_loader.py": ("routes/report",),
     "tests/unit/test_audit_redaction.py": ("audit/secret_text",),
     "tests/unit/stores/test_jwks.py": ("stores/key_sets",),
+    "tests/unit/test_calls.py": ("rounds",),
     "tests/unit/test_audit_verifier.py": ("audit/heads",),
     "tests/unit/test_audit_writer.py": ("stores/audit_log", "stores/audit_sinks"),
     "tests/integration/test_audit_files.py": ("stores/audit_files", "stores/audit_reader"),

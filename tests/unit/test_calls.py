@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.calls import MAX_QUESTIONS, MAX_ROUNDS
 from gateway.errors import BackendUnavailable
 from gateway.models import BackendReply
 from gateway.protocol import clients
+from gateway.rounds import MAX_QUESTIONS, MAX_ROUNDS
 
 from .fakes import (
     AUTH,
