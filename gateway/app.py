@@ -192,6 +192,9 @@ class Gateway:
         found = [f"backend: {name} is away" for name, backend in self.backends.items() if not backend.up]
         for name, tools in self._book.quarantined().items():
             found.append(f"pins: {len(tools)} tool(s) of {name} quarantined: {_some(tools)}")
+        introspector = self._book.issuers.introspector if self._book.issuers is not None else None
+        if introspector is not None and introspector.failing:
+            found.append(f"introspection: {introspector.issuer} does not answer; its tokens are a 503")
         if self._redis_is_away():
             found.append(f"redis: away (GATEWAY_REDIS_URL); limits are {self._settings.on_redis_failure}")
         return found

@@ -49,10 +49,19 @@ async def decide(
         missing, reason = refusal.needed - principal.scopes, refusal.outcome
     except Refusal:
         reason = "hidden" if entry.policy.hidden else "no rule gives it scopes"
-    if not reason and catalog is not None and catalog.quarantined(toolset, entry.name) is not None:
-        reason = "quarantined: see mcp-gateway lock"
+    if not reason and catalog is not None:
+        reason = _absence(catalog, toolset, entry)
     states = await peek([Take(limit, key_of(limit, call)) for limit in entry.policy.limits])
     return Decision(entry, not reason, reason, missing, states)
+
+
+def _absence(catalog: Catalog, toolset: str | None, entry: Entry) -> str:
+    """Why the catalogue does not expose it, whoever asks."""
+    if catalog.quarantined(toolset, entry.name) is not None:
+        return "quarantined: see mcp-gateway lock"
+    if catalog.find(toolset, entry.name) is None and catalog.reaches(toolset, entry.route):
+        return "not offered by its backend, or left out: see mcp-gateway check --online"
+    return ""
 
 
 def tools(routes: Routes, catalog: Catalog, listings: Mapping[str, Listing], toolset: str | None) -> list[Entry]:

@@ -45,12 +45,13 @@ class Introspector:
         endpoint: Introspection,
         client: Callable[[Reach], httpx2.AsyncClient] = document_client,
     ) -> None:
-        self._name = issuer.issuer
+        self.issuer = issuer.issuer
         self._url = endpoint.url
         self._headers = {"Authorization": _basic(endpoint), "Content-Type": "application/x-www-form-urlencoded"}
         self._lanes = {known: client("configured") for known in (False, True)}
         self._running: dict[bool, dict[bytes, asyncio.Task[JsonObject | None]]] = {False: {}, True: {}}
-        self._failing = False
+        self.failing = False
+        """Whether the last question had no answer."""
 
     async def __call__(self, token: bytes, *, known: bool = False) -> JsonObject | None:
         """What the issuer says of a token; None where it is not active.
@@ -91,14 +92,14 @@ class Introspector:
         except UnusableError as error:
             self._failed(error)
             raise _unavailable() from None
-        self._failing = False
+        self.failing = False
         return claims if claims["active"] else None
 
     def _failed(self, error: UnusableError) -> None:
         """Say it once, not for every token."""
-        level = logging.DEBUG if self._failing else logging.ERROR
-        _log.log(level, "tokens of issuer %s cannot be introspected: %s", self._name, error)
-        self._failing = True
+        level = logging.DEBUG if self.failing else logging.ERROR
+        _log.log(level, "tokens of issuer %s cannot be introspected: %s", self.issuer, error)
+        self.failing = True
 
 
 _HINTS = {

@@ -115,12 +115,16 @@ def test_an_issuer_that_is_away_is_a_503_and_no_refusal(gateway: Gateway, issuer
     issuer.status = 500
     try:
         reply = call(gateway, token)
+        told = gateway.get("/readyz").json()
     finally:
         issuer.status = 200
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
     assert "www-authenticate" not in reply.headers
     assert "try again" in reply.json()["error"]["message"]
+    assert told["status"] == "ready"
+    assert told["degraded"] == [f"introspection: {issuer.url} does not answer; its tokens are a 503"]
     assert call(gateway, token).status_code == 200
+    assert gateway.get("/readyz").json()["degraded"] == []
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,15 @@ async def test_a_quarantined_tool_is_listed_and_denied_whatever_the_scopes() -> 
     assert (await explanation.decide(person("eve"), entries["deploy__status"], None, unseen, built)).missing
 
 
+async def test_a_tool_that_its_backend_does_not_offer_is_denied_unless_nobody_could_ask() -> None:
+    entry = explanation.tool(RULES, "logs__not_there", None)
+    assert entry is not None
+    for listed, allowed in ((LISTED, False), ({}, True)):
+        built = catalog.build(RULES, listed)
+        decision = await explanation.decide(person("ada"), entry, None, unseen, built)
+        assert (decision.allowed, "not offered" in decision.reason) == (allowed, not allowed)
+
+
 def test_the_rules_alone_are_their_names_and_patterns_and_the_rest_of_each_route() -> None:
     found = {entry.name: entry.policy.rule for entry in explanation.rules(RULES, None)}
     assert found == {
