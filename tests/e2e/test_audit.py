@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -132,6 +133,23 @@ def test_a_client_that_hangs_up_leaves_an_aborted_call_on_record(
     (record,) = until(lambda: [it for it in aborted() if it["event"] == "outcome"])
     assert (record["tool"], record["dispatched"], record["http_status"]) == ("raw__wait", True, None)
     backend.state.release.set()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(b"\x16\x03\x01 no HTTP\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nA: " + b"x" * 70_000, 431)]
+)
+def test_what_is_no_request_at_all_is_on_record_too(served: Gateway, sent: bytes, status: int) -> None:
+    def recorded() -> list[dict[str, Any]]:
+        return [record for record in served.records() if record["http_status"] == status and record["method"] is None]
+
+    before = len(recorded())
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(sent)
+        assert f" {status} ".encode() in connection.recv(4096)
+    until(lambda: len(recorded()) == before + 1)
+    record = recorded()[-1]
+    assert (record["event"], record["outcome"], record["client_address"]) == ("request", "invalid_request", "127.0.0.1")
+    assert record["rule"]
 
 
 def test_secrets_are_nowhere(served: Gateway, client: Client) -> None:
