@@ -113,4 +113,7 @@ def _fit(route: str, method: str, entries: list[Any]) -> Entries:
 
 
 def _size(entry: Mapping[str, Any]) -> int:
-    return len(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+    try:
+        return len(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+    except RecursionError:
+        return MAX_ENTRY_BYTES + 1

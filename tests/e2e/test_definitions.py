@@ -113,3 +113,21 @@ def test_check_online_tells_what_is_left_out_cleaned_and_not_as_pinned(
     )
     assert plain.returncode == 0
     assert "tools.lock is missing" in " ".join(plain.stdout.split())
+
+
+def test_a_definition_without_an_end_harms_no_sibling_and_no_later_listing(
+    listed: RawBackend, gateway: Callable[..., Gateway]
+) -> None:
+    listed.state.tools = {"good": {"inputSchema": {"type": "object"}}}
+    started = gateway(ROUTES.format(url=listed.url))
+    client = started.client("raw")
+    until(client.tools)
+    for depth in (100, 900, 100_000):
+        listed.state.first = b'{"name":"deep","inputSchema":%b}' % (b'{"a":' * depth + b"1" + b"}" * depth)
+        asked = len(listed.state.seen)
+        until(lambda before=asked: len(listed.state.seen) > before + 2)
+        assert client.tools() == ["raw__good"]
+    listed.state.first = b""
+    listed.state.tools["more"] = {"inputSchema": {"type": "object"}}
+    until(lambda: client.tools() == ["raw__good", "raw__more"], 60)
+    assert "Traceback" not in started.log

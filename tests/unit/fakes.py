@@ -13,6 +13,7 @@ import msgspec
 
 from gateway import catalog
 from gateway.audit import AuditEvent
+from gateway.definitions.lock import Lock
 from gateway.errors import INVALID_PARAMS, AuditUnavailable, ClientSilent, InvalidRequest, Refusal, Unauthenticated
 from gateway.exchange import Policy, Rules
 from gateway.models import BackendReply, BackendRequest, Call, Entry, Limit, LimitState, Listing, Principal, ToolPolicy
@@ -326,6 +327,7 @@ class Core:
     ) -> None:
         self.routes = routes(text)
         self.listings = {listing.route: listing for listing in (LISTINGS if listings is None else listings)}
+        self.lock: Lock | None = None
         self.audit = FakeAudit()
         self.backends = {route.name: FakeBackend(audit=self.audit) for route in self.routes.routes}
         self.limits, self.meter, self.clock = FakeLimits(), FakeMeter(), Clock()
@@ -365,7 +367,7 @@ class Core:
         return Rules(
             authenticate=self._authenticate,
             routes=self.routes,
-            catalog=catalog.build(self.routes, self.listings),
+            catalog=catalog.build(self.routes, self.listings, self.lock),
             backends=dict(self.backends),
             scopes={None: frozenset({"deploy:read"}), **{name: frozenset() for name in self.routes.toolsets}},
             by_name={route.name: route for route in self.routes.routes},

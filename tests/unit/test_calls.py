@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.definitions.lock import Lock, pin
 from gateway.errors import BackendUnavailable
 from gateway.models import BackendReply
 from gateway.protocol import clients
@@ -894,3 +895,55 @@ async def test_no_extension_and_no_task_is_advertised_whatever_backends_have(era
     params = {} if era == "modern" else {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {}}
     capabilities = said(await post(core, era, method, params))["result"]["capabilities"]
     assert set(capabilities) == {"tools"}
+
+
+# Quarantined tools
+
+
+def quarantining(text: str = ROUTES, head: str = "") -> Core:
+    """A core in which the rollback tool of the deploy route is not the pinned one."""
+    core = Core(text=AUTH + head + "defaults: {pins: block}\n" + text)
+    pins = {
+        route: {one["name"]: pin(one) for one in offered.tools if one["name"] != "rollback"}
+        for route, offered in core.listings.items()
+    }
+    core.lock = Lock(pins)
+    core.reload()
+    return core
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_quarantined_tool_is_refused_on_record_and_reaches_nobody(era: str) -> None:
+    core = quarantining()
+    told = refusal_of(await post(core, era, "tools/call", ROLLBACK))
+    assert (told["code"], told["retryable"], told["dispatched"]) == ("quarantined", False, False)
+    assert told["hint"]
+    assert core.requests == []
+    assert core.limits.taken == []
+    event = core.audit.only
+    assert (event.outcome, event.dispatched, event.rule) == ("quarantined", False, "tools.lock:deploy/rollback")
+    assert (event.tool, event.route, event.backend_tool) == ("deploy__rollback", "deploy", "rollback")
+    assert core.meter.requests[-1][1:4] == ("deploy", "deploy__rollback", "quarantined")
+
+
+async def test_a_quarantine_is_503_where_refusals_are_said_over_http() -> None:
+    answer = await post(quarantining(head="refusals: http\n"), "modern", "tools/call", ROLLBACK)
+    assert answer.status == 503
+    assert refusal_of(answer)["dispatched"] is False
+
+
+@pytest.mark.parametrize("head", ["", "hide_unpermitted: true\n"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_who_may_not_call_a_tool_is_told_the_same_whether_it_is_quarantined_or_not(era: str, head: str) -> None:
+    core, other = quarantining(head=head), Core(text=AUTH + head + ROUTES)
+    answers = [await post(one, era, "tools/call", ROLLBACK, token="eve") for one in (core, other)]
+    assert answers[0].status == answers[1].status
+    assert answers[0].body == answers[1].body
+    assert core.audit.only.outcome == other.audit.only.outcome
+    assert core.audit.only.rule == other.audit.only.rule
+
+
+async def test_the_siblings_of_a_quarantined_tool_are_called_as_ever() -> None:
+    core = quarantining()
+    assert (await called(core, {"name": "deploy__status"}))["result"].get("isError") is not True
+    assert len(core.requests) == 1

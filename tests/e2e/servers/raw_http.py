@@ -42,6 +42,8 @@ class State:
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
     listing: bytes | None = None
     """Sent to ``tools/list`` in place of a list."""
+    first: bytes = b""
+    """The JSON of one more definition, before those of ``tools``."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def calls(self, tool: str) -> list[Seen]:
@@ -112,7 +114,8 @@ class _Handler(socketserver.StreamRequestHandler):
             self.json(self.state.listing)
             return
         tools = [{"name": name, **definition} for name, definition in self.state.tools.items()]
-        self.result(message, json.dumps({"tools": tools, "resultType": "complete"}).encode())
+        listed = [self.state.first] * bool(self.state.first) + [json.dumps(tool).encode() for tool in tools]
+        self.result(message, b'{"resultType":"complete","tools":[%b]}' % b",".join(listed))
 
     def result(self, message: dict[str, Any], result: bytes) -> None:
         self.json(b'{"jsonrpc":"2.0","id":%d,"result":%s}' % (message["id"], result))

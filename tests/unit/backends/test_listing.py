@@ -57,6 +57,15 @@ async def test_a_tool_that_is_malformed_or_too_large_is_left_out_alone() -> None
     assert await all_of("r", Pages(page), "tools/list", "tools", 1.0) == (tool("a"),)
 
 
+async def test_a_tool_that_is_nested_without_end_is_left_out_alone() -> None:
+    deep: JsonObject = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    assert await all_of("r", Pages({"tools": [tool("a"), tool("b", x=deep)]}), "tools/list", "tools", 1.0) == (
+        tool("a"),
+    )
+
+
 async def test_all_pages_together_have_one_deadline() -> None:
     async def never(method: str, params: JsonObject, seconds: float) -> JsonObject:
         await asyncio.Event().wait()
