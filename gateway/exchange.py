@@ -36,7 +36,7 @@ class Rules:
 
     ``scopes`` has for each toolset every scope that something of it may need; ``opening_urls`` are the routes whose
     backends may ask people to open URLs. ``remembers``: whether a token, as ``Authorization`` values, was accepted
-    lately and still is, without judging it anew.
+    before and has not expired.
     """
 
     authenticate: Authenticate

@@ -1,9 +1,9 @@
 """Has this address failed to authenticate too often? A flood of bad requests is refused before any of it is judged.
 
 Nobody is locked out: an address is not a caller. Requests without a token and those with one are counted apart, so that
-the former never stand in the way of a new token; a token that was accepted lately is not asked about at all; and what
-an address may do is spread over time, so that a token that is new to this process has its turn within a moment of the
-flood's end, at the latest. Counted in this process alone.
+the former never stand in the way of a new token; a token that was accepted before is always judged; and what an address
+may do is spread over time, so that a token that is new to this process has its turn within a moment of the flood's end,
+at the latest. Counted in this process alone.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ class FailedAuthentications:
 
 @lru_cache(maxsize=4096)
 def _network(address: str) -> str:
-    """The address, or of IPv6 the /64 that one customer has."""
+    """The address, or of IPv6 the /64 that one customer has; IPv4 may come written as IPv6."""
     if ":" not in address:
         return address
+    if "." in address:
+        return address.rpartition(":")[2]
     head, gap, tail = address.partition("::")
     groups = [part for part in head.split(":") if part]
     after = [part for part in tail.split(":") if part] if gap else []

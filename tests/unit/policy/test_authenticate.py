@@ -486,21 +486,28 @@ class TestRemembering:
         assert await authenticator([bearer(GOOD)]) is first
         assert len(keys.asked) == 1
 
-    async def test_it_is_known_until_it_would_be_verified_anew_and_knowing_it_verifies_nothing(self) -> None:
+    async def test_a_token_that_was_accepted_is_known_until_it_expires_and_knowing_it_judges_nothing(self) -> None:
         clock, keys = Clock(), Keys()
         authenticator = TokenAuthenticator(auth(), keys, clock)
-        header = bearer(GOOD)
-        assert not authenticator.remembers([header])
-        await authenticator([header])
-        assert authenticator.remembers([header])
-        assert not authenticator.remembers([header, header])
-        assert not authenticator.remembers([])
-        clock.now = NOW + 300
+        header = bearer(token(exp=NOW + 600))
         assert not authenticator.remembers([header])
         await authenticator([header])
         keys.generation += 1
+        clock.now = NOW + 629
+        assert authenticator.remembers([header])
+        assert not authenticator.remembers([header, header])
+        assert not authenticator.remembers([])
+        assert not authenticator.remembers([bearer(GOOD)])
+        clock.now = NOW + 630
         assert not authenticator.remembers([header])
-        assert len(keys.asked) == 2
+        assert len(keys.asked) == 1
+
+    async def test_a_token_that_was_refused_is_not_known(self) -> None:
+        authenticator = TokenAuthenticator(auth(), Keys(), Clock())
+        header = bearer(token_with_bad_signature())
+        with pytest.raises(Unauthenticated):
+            await authenticator([header])
+        assert not authenticator.remembers([header])
 
     async def test_it_is_refused_at_the_same_second_as_when_it_were_verified_anew(self) -> None:
         clock = Clock()

@@ -72,6 +72,8 @@ def test_requests_without_a_token_do_not_stand_in_the_way_of_those_with_one() ->
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::", True),
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("::1", "::2", True),
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.8", False),
         ("2001:db8::1", "2001:db8:0:1::1", False),
     ],
 )
