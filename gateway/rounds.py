@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from gateway.errors import MISSING_CAPABILITY, BackendTimeout, BackendUnavailable
 from gateway.exchange import Exchange, Policy
 from gateway.models import BackendReply, BackendRequest, Call, JsonObject
-from gateway.protocol import clients
+from gateway.protocol import asked, clients
 
 MAX_ROUNDS = 16
 """How often a backend may ask a legacy client within one call."""
@@ -100,19 +100,19 @@ def _asks(call: Call, result: JsonObject) -> bool:
 
 
 def _sealed(policy: Policy, call: Call, reply: BackendReply, holder: str) -> BackendReply:
-    state = _plain((reply.result or {}).get("requestState"))
-    if not isinstance(state, str):
-        return reply
-    sealed = policy.states.seal(call, state, holder)
-    return replace(reply, result={**(reply.result or {}), "requestState": sealed})
+    result = asked.by(call.entry.route, reply.result or {})
+    state = _plain(result.get("requestState"))
+    if isinstance(state, str):
+        result["requestState"] = policy.states.seal(call, state, holder)
+    return replace(reply, result=result)
 
 
 async def _asked(exchange: Exchange, call: Call, outgoing: BackendRequest, result: JsonObject) -> BackendRequest:
     """Put the backend's questions to a legacy client and make the request that brings the answers."""
     given: dict[str, Any] = {}
     for key, (method, params) in _questions(call, outgoing, _plain(result.get("inputRequests"))).items():
-        asked = clients.question(method, params, exchange.request.revision)
-        given[key] = await exchange.channel.ask(method, asked, ANSWER_SECONDS)
+        question = clients.question(method, asked.named(call.entry.route, params), exchange.request.revision)
+        given[key] = await exchange.channel.ask(method, question, ANSWER_SECONDS)
     state = _plain(result.get("requestState"))
     return replace(outgoing, answers=given, state=state if isinstance(state, str) else None)
 
@@ -141,8 +141,8 @@ def _questions(call: Call, outgoing: BackendRequest, requests: Any) -> Mapping[s
         BackendUnavailable: it does.
     """
     questions: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for key, asked in requests.items() if isinstance(requests, dict) else ():
-        method, params = (asked.get("method"), asked.get("params", {})) if isinstance(asked, dict) else (None, {})
+    for key, each in requests.items() if isinstance(requests, dict) else ():
+        method, params = (each.get("method"), each.get("params", {})) if isinstance(each, dict) else (None, {})
         declared = isinstance(method, str) and clients.ASKED.get(method) in outgoing.capabilities
         if not declared or not isinstance(params, dict) or len(questions) == MAX_QUESTIONS:
             raise BackendUnavailable(

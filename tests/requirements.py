@@ -23,7 +23,7 @@ class Requirement(NamedTuple):
     reason: str
 
 
-# A page; below it an id, a level and a behaviour; below that tests, or "not applicable because …" or "open: …".
+# A page; below it an id, a level and a behaviour; below that tests, or "not applicable because …".
 _TABLE = """
 basic/transports/streamable-http
   T1 must: One path takes POST, and every JSON-RPC message is a POST of its own.
@@ -357,7 +357,8 @@ basic/patterns/mrtr
 
 client/elicitation
   R8 must: A client must show which server asks: the name of the route is carried with the question.
-    open: a question is passed on as the backend wrote it; `_meta` of the result does not name the route
+    unit/protocol/test_asked.py::test_every_question_names_the_route_beside_what_the_backend_says
+    unit/test_calls.py::test_a_legacy_client_is_asked_and_its_answer_brought_with_the_state
   R9 gateway: URL elicitation of a backend with a shared credential is withheld unless configured.
     unit/test_calls.py::test_with_several_people_a_backend_is_told_of_urls_only_where_its_route_says_so
     unit/protocol/test_clients.py::test_urls_are_withheld_and_never_become_forms
@@ -517,7 +518,9 @@ extensions/enterprise-managed-authorization
 
 extensions/oauth-client-credentials
   N6 must: Client credentials: a secret, or a signed assertion.
-    open: credentials of a backend are a configured token or header
+    unit/backends/credentials/test_forms.py::test_a_secret_goes_in_a_header_and_not_in_the_form
+    unit/backends/credentials/test_forms.py::test_a_key_signs_an_assertion_for_one_place_and_a_short_time
+    integration/test_credentials.py::test_every_request_bears_one_token_of_the_gateway
 
 2025-11-25 basic/lifecycle
   Y1 must: `initialize` answers with the version that was asked for if it is served, else with another.

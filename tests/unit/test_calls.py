@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.definitions.lock import Lock, pin
 from gateway.errors import BackendUnavailable
 from gateway.models import BackendReply
-from gateway.protocol import clients
+from gateway.protocol import clients, revisions
 from gateway.rounds import MAX_QUESTIONS, MAX_ROUNDS
 
 from .fakes import (
@@ -561,7 +561,8 @@ async def asked_first(core: Core, **options: Any) -> str:
 async def test_the_state_of_a_backend_crosses_sealed_and_comes_back_to_it() -> None:
     core = core_with("deploy", ASKING, DONE)
     message = await called(core, capabilities=CAN)
-    assert message["result"]["inputRequests"] == ASKING["inputRequests"]
+    question = {**ASKING["inputRequests"]["q"]["params"], "_meta": {revisions.ROUTE: "deploy"}}
+    assert message["result"]["inputRequests"] == {"q": {"method": "elicitation/create", "params": question}}
     state = sealed_of(message)
     assert "state-of-the-backend" not in state
     retry = {**ROLLBACK, "requestState": state, "inputResponses": {"q": YES}}
@@ -681,7 +682,8 @@ async def test_a_legacy_client_is_asked_and_its_answer_brought_with_the_state() 
     channel = FakeChannel(elicitation_create=YES)
     message = await called(core, era="legacy", capabilities=CAN, channel=channel)
     assert message["result"] == DONE
-    assert channel.asked == [("elicitation/create", {"message": "Sure?", "requestedSchema": {}})]
+    question = {"message": "Sure?", "requestedSchema": {}, "_meta": {revisions.ROUTE: "deploy"}}
+    assert channel.asked == [("elicitation/create", question)]
     first, second = core.requests
     assert (first.answers, first.state) == (None, None)
     assert (second.answers, second.state) == ({"q": YES}, "state-of-the-backend")
