@@ -195,6 +195,7 @@ class Gateway:
         introspector = self._book.issuers.introspector if self._book.issuers is not None else None
         if introspector is not None and introspector.failing:
             found.append(f"introspection: {introspector.issuer} does not answer; its tokens are a 503")
+        found += [f"audit: the sink {name} cannot be written" for name in self.audit.failing]
         if self._redis_is_away():
             found.append(f"redis: away (GATEWAY_REDIS_URL); limits are {self._settings.on_redis_failure}")
         return found

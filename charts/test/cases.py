@@ -66,6 +66,7 @@ COMBINATIONS: dict[str, Values] = {
         "audit": {"durability": "fsync", "volume": {"type": "pvc", "accessMode": "ReadWriteMany"}},
     },
     "audit-own-claim": {**BASE, "audit": {"volume": {"type": "pvc", "existingClaim": "audit"}}},
+    "audit-stream": {**BASE, **REDIS, "audit": {"file": False, "stream": "mcp:audit"}},
     "audit-stdout": {**BASE, "audit": {"file": False}},
     "pod-monitor": {**BASE, "metrics": {"podMonitor": {"enabled": True}, "tokenSecret": "metrics"}},
     "ingress-haproxy": {
@@ -142,6 +143,7 @@ BAD: list[tuple[Values, str]] = [
     ({**BASE, "drain": {"seconds": 60}, "terminationGracePeriodSeconds": 60}, "terminationGracePeriodSeconds: 60"),
     ({**BASE, "drain": {"seconds": "25s"}}, "/drain/seconds"),
     ({**BASE, "audit": {"file": False, "stdout": False}}, "audit: file or stdout"),
+    ({**BASE, "audit": {"stream": "audit"}}, "audit.stream"),
     ({**BASE, "allowedHosts": ["*.example.com"]}, "/allowedHosts/0"),
     ({**BASE, **REDIS, "replicas": 2, "audit": {"volume": {"type": "pvc"}}}, "audit.volume.accessMode"),
     ({**BASE, "audit": {"onFailure": "ignore"}}, "/audit/onFailure"),

@@ -281,6 +281,11 @@ class AuditWriter:
         """False while calls are refused because the audit cannot be written."""
         return bool(self._lanes) and not (self._denies and self._lanes[0].failing)
 
+    @property
+    def failing(self) -> list[str]:
+        """The sinks that cannot be written now, whatever that means for calls."""
+        return [lane.name for lane in self._lanes if lane.failing]
+
     def keep(self, arguments: ArgumentsMode, results: ResultsMode) -> None:
         """What is kept of arguments and results from now on."""
         self._encoder.arguments_mode = arguments

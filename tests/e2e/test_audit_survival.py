@@ -171,6 +171,8 @@ def test_a_second_sink_that_is_away_refuses_nothing_and_catches_up(
         until(lambda: metric(served, "mcp_gateway_audit_events_total", sink="redis", result="written") >= 2)
     assert [client.call("raw__verbatim").status_code for _ in range(5)] == [200] * 5
     until(lambda: metric(served, "mcp_gateway_audit_events_total", sink="redis", result="failed") > 0)
+    ready = served.get("/readyz")
+    assert (ready.status_code, "audit: the sink redis cannot be written" in ready.text) == (200, True)
     with ValkeyServer(port=port, data_dir=tmp_path / "valkey", persist=True, appendonly="yes"):
         until(lambda: "audit sink redis works again" in served.log)
         client.call("raw__verbatim")

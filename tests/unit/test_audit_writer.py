@@ -174,6 +174,7 @@ async def test_a_second_sink_that_fails_or_stalls_denies_nothing():
     async with Running(first, second, third) as run:
         await run.writer.intend(AuditEvent("r"))
         assert run.writer.healthy
+        await until(lambda: run.writer.failing == ["second"])
         second.fault = None
     assert [len(sink.records) for sink in (first, second, third)] == [1, 1, 1]
 

@@ -48,7 +48,8 @@
 {{- end -}}
 
 {{- define "gw.checkAudit" -}}
-{{- if not (include "gw.auditSinks" .) }}{{ fail "audit: file or stdout must be on" }}{{ end -}}
+{{- if not (include "gw.auditSinks" .) }}{{ fail "audit: file or stdout must be on, or a stream named" }}{{ end -}}
+{{- if and .Values.audit.stream (not (include "gw.redis" .)) }}{{ fail "audit.stream: is in Redis; set redis.url, redis.existingSecret or redis.builtin.enabled" }}{{ end -}}
 {{- with .Values.audit }}{{ if and .file (eq .volume.type "pvc") (eq .volume.accessMode "ReadWriteOnce") (include "gw.several" $) }}
 {{- fail "audit.volume.accessMode: ReadWriteOnce is for one pod; take ReadWriteMany, or audit.volume.type emptyDir" }}
 {{- end }}{{ end -}}

@@ -13,6 +13,7 @@
 {{- with .Values.audit -}}
 {{- if .file }}{{ $sinks = append $sinks "file:/var/lib/mcp-gateway/audit/audit.jsonl" }}{{ end -}}
 {{- if .stdout }}{{ $sinks = append $sinks "stdout" }}{{ end -}}
+{{- with .stream }}{{ $sinks = append $sinks (printf "redis:%s" .) }}{{ end -}}
 {{- end -}}
 {{- join "," $sinks -}}
 {{- end -}}
