@@ -10,28 +10,40 @@ from typing import Any
 
 from gateway.definitions.schemas import Exhausting, Unusable, Validator, compiled
 from gateway.errors import BackendUnavailable, InvalidArguments
-from gateway.models import Call
+from gateway.models import Call, Entry
 
 MAX_VIOLATIONS = 20
 _SHOWN = 160
+_AT_HAND = 8192
 
 
 class Validate:
-    """The check. What a schema is compiled to is kept by its text (``definitions.schemas``)."""
+    """The check; has at hand what the schemas of calls were compiled to, by their text."""
+
+    def __init__(self) -> None:
+        self._at_hand: dict[bytes, Validator] = {}
 
     async def __call__(self, call: Call) -> None:
         """Allow, or raise ``InvalidArguments`` with every violation and its path."""
         if call.entry.kind != "tool":
             return
+        validator = self._at_hand.get(call.entry.input_schema) or self._fetched(call.entry)
         try:
-            validator = compiled(call.entry.input_schema)
             fits = validator.is_valid(call.arguments) or _fits_without_nulls(validator, call.arguments)
-        except Unusable:
-            raise _unusable(call.entry.name) from None
         except Exhausting:
             raise _exhausting(call.entry.name) from None
         if not fits:
             raise _refusal(call.entry.name, validator, call.arguments)
+
+    def _fetched(self, tool: Entry) -> Validator:
+        try:
+            validator = compiled(tool.input_schema)
+        except Unusable:
+            raise _unusable(tool.name) from None
+        if len(self._at_hand) >= _AT_HAND:
+            self._at_hand.clear()
+        self._at_hand[tool.input_schema] = validator
+        return validator
 
 
 def _unusable(name: str) -> BackendUnavailable:
