@@ -13,14 +13,17 @@ from typing import Any
 
 import watchfiles
 
+from gateway.accounts import open_connections
 from gateway.audit import AuditEvent
 from gateway.backends.bulkhead import Bulkhead
+from gateway.backends.credentials.connecting import ConnectError
 from gateway.backends.route_backend import RouteBackend
 from gateway.definitions.lock import NO_LOCK, Lock
 from gateway.definitions.lock_file import lock_path, read_lock
 from gateway.errors import ConfigError, Problem
 from gateway.exchange import Policy, Rules
 from gateway.http.application import Application
+from gateway.http.connect import connect_app
 from gateway.http.conversations import Conversations
 from gateway.http.endpoint import Endpoint
 from gateway.http.guards import BrowserGuard
@@ -50,8 +53,10 @@ from gateway.stores.limits_redis import RedisLimits
 from gateway.stores.relay import MemoryRelay
 from gateway.stores.relay_redis import RedisRelay
 from gateway.stores.sessions import MemorySessions, RedisSessions
+from gateway.stores.vault import MemoryVault, RedisVault
 from gateway.telemetry.metrics import CONTENT_TYPE, SHARED, Metrics
 from gateway.telemetry.tracing import open_tracer
+from gateway.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +109,10 @@ class Gateway:
             key=keys[0],
             on_result=self.metrics.audit,
         )
-        self._limits, self._sessions = self._stores()
+        self._limits, self._sessions, vault = self._stores()
+        self._connections = self._book.connections = open_connections(
+            keys, vault, lambda: self._book.rules.routes.auth, self._record
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self.draining = False
@@ -168,7 +176,8 @@ class Gateway:
         operations = operations_app(probes)
         metadata = metadata_app(lambda: self._book.rules)
         shared = None if settings.ops_port is not None else operations
-        application = Application(endpoint, metadata, shared, started=self.start, stopped=self.stop)
+        connect = connect_app(self._connections, ConnectError)
+        application = Application(endpoint, metadata, shared, connect=connect, started=self.start, stopped=self.stop)
         return application, (None if shared is not None else operations)
 
     def problems(self) -> list[str]:
@@ -315,10 +324,10 @@ class Gateway:
         most = settings.max_response_bytes + (1 << 20)
         return RedisRelay(settings.redis_url.get_secret_value(), keys, max_bytes=most)
 
-    def _stores(self) -> tuple[LimitStore, Sessions]:
+    def _stores(self) -> tuple[LimitStore, Sessions, Vault]:
         settings = self._settings
         if settings.redis_url is None:
-            return MemoryLimits(), MemorySessions()
+            return MemoryLimits(), MemorySessions(), MemoryVault()
         try:
             limits = RedisLimits(
                 settings.redis_url.get_secret_value(),
@@ -329,7 +338,7 @@ class Gateway:
         except ValueError as error:
             hint = "docs/scaling.md has what a URL may say"
             raise ConfigError([Problem("environment", None, "GATEWAY_REDIS_URL", str(error), hint)]) from None
-        return limits, RedisSessions(limits.connection)
+        return limits, RedisSessions(limits.connection), RedisVault(limits.connection)
 
     def _exposition(self) -> tuple[bytes, str]:
         return self.metrics.render(self._book.gauge), CONTENT_TYPE

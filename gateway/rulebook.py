@@ -15,6 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from gateway import catalog
+from gateway.backends.account_backend import AccountBackend
+from gateway.backends.credentials.connecting import Connections
+from gateway.backends.credentials.opening import open_account
 from gateway.backends.route_backend import RouteBackend
 from gateway.definitions.lock import Drift, Lock
 from gateway.entries import Finding
@@ -45,6 +48,9 @@ class Rulebook:
         spawn: runs something in the background.
         max_response: bytes, over what any route says.
         record: takes audit events that are no requests.
+
+    Attributes:
+        connections: where principals connect accounts; set before the first ``adopt``.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Rulebook:
         self._spawn = spawn
         self._version = version
         self._max_response = max_response
+        self.connections: Connections | None = None
         self._listings: dict[str, Listing] = {}
         self.lock = lock
         self._catalogs = catalog.Builder()
@@ -152,14 +159,20 @@ class Rulebook:
     def _backend(self, route: Route, current: RouteBackend | None) -> RouteBackend:
         if current is not None and current.serves(route):
             return current
-        backend = RouteBackend(
-            route,
-            on_listing=self._listed,
-            on_change=self._changed,
-            meter=self._metrics,
-            version=self._version,
-            max_response=self._max_response,
-        )
+        common: dict[str, Any] = {
+            "on_listing": self._listed,
+            "on_change": self._changed,
+            "meter": self._metrics,
+            "version": self._version,
+            "max_response": self._max_response,
+        }
+        credentials = route.backend.credentials
+        if credentials is not None and credentials.authorization_code is not None and self.connections is not None:
+            account = open_account(route, self.connections.grants)
+            self.connections.register(route.name, account)
+            backend: RouteBackend = AccountBackend(route, tokens=account.tokens, connections=self.connections, **common)
+        else:
+            backend = RouteBackend(route, **common)
         backend.start()
         return backend
 

@@ -10,7 +10,7 @@ from gateway.backends import link
 from gateway.backends.backoff import Backoff
 from gateway.backends.cause import because
 from gateway.backends.credentials.bearing import BearingHttp, bearing
-from gateway.backends.credentials.opening import open_source
+from gateway.backends.credentials.source import TokenSource
 from gateway.backends.dialer import Dialer
 from gateway.backends.http1 import HttpClient
 from gateway.backends.legacy_http import LegacyHttp
@@ -55,6 +55,7 @@ class Connector:
         poke: Callable[[], None],
         on_change: Callable[[Change], None],
         max_response: int,
+        source: TokenSource | None = None,
     ) -> None:
         self.link: Link | None = None
         self._route = route
@@ -65,7 +66,7 @@ class Connector:
         self._max_response = max_response
         self._era = pinned(route.backend.era)
         self._reach: Reach = "anywhere" if route.backend.allow_link_local else "configured"
-        self._source = open_source(route, clock=clock)
+        self._source = source
         self._client: HttpClient | None = None
         self._streams: HttpClient | None = None
         self._pool: SessionPool | None = None

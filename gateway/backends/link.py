@@ -79,6 +79,10 @@ class NoCredentials(BackendUnavailable):
     """There is no token to show the backend, so it was not asked; says nothing of the backend itself."""
 
 
+class NotConnected(NoCredentials):
+    """The principal has not granted the gateway anything at the backend's authorization server, or not any more."""
+
+
 class HandshakeRefused(BackendUnavailable):
     """``initialize`` was answered with an HTTP error ``status``."""
 
@@ -171,6 +175,16 @@ def principal_not_admitted(route: str) -> NoCredentials:
         dispatched=False,
         retryable=False,
         hint="Ask for access there.",
+    )
+
+
+def not_connected(route: str, hint: str = "") -> NotConnected:
+    """The principal has to connect its account first."""
+    return NotConnected(
+        f"The {route} backend needs an account of yours, which is not connected; nothing was executed.",
+        dispatched=False,
+        retryable=False,
+        hint=hint or "Connect it, then call again.",
     )
 
 

@@ -16,6 +16,8 @@ from gateway.backends.breaker import Breaker
 from gateway.backends.bulkhead import Bulkhead
 from gateway.backends.changes import Changes
 from gateway.backends.connector import Connector
+from gateway.backends.credentials.opening import open_source
+from gateway.backends.credentials.source import TokenSource
 from gateway.backends.discovery import Discovery
 from gateway.backends.link import Link
 from gateway.backends.modern import EraChanged, StaleHeaders
@@ -35,7 +37,8 @@ class RouteBackend:
 
     ``on_listing`` is told each time the backend offers something else than before. ``on_change`` is told of changed
     lists, once the listing has them, and of changed resources that are watched. ``clock`` is in monotonic seconds;
-    ``version`` is the gateway's own, for backends that ask who calls.
+    ``version`` is the gateway's own, for backends that ask who calls. ``source`` is where its tokens come from, if not
+    from what the route says alone.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class RouteBackend:
         on_change: Callable[[Change], None] = lambda _change: None,
         clock: Callable[[], float] = time.monotonic,
         max_response: int = 1 << 30,
+        source: TokenSource | None = None,
     ) -> None:
         settings = route.effective
         self._identity = _identity(route)
@@ -71,6 +75,7 @@ class RouteBackend:
             poke=self._discovery.poke,
             on_change=self._changed,
             max_response=max_response,
+            source=source or open_source(route, clock=clock),
         )
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -9,10 +9,12 @@ from gateway.http.endpoint import PATH
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 _BELOW = PATH + "/"
+_CONNECT = "/connect/"
 
 
 class Application:
-    """``/mcp*`` to the endpoint, ``/.well-known/*`` to the metadata, the rest to the operations.
+    """``/mcp*`` to the endpoint, ``/.well-known/*`` to the metadata, ``/connect/*`` to its pages, the rest to the
+    operations.
 
     Args:
         operations: None where they have a port of their own; then nothing else exists here.
@@ -26,12 +28,14 @@ class Application:
         metadata: Asgi,
         operations: Asgi | None,
         *,
+        connect: Asgi,
         started: Callable[[], Awaitable[None]],
         stopped: Callable[[], Awaitable[None]],
     ) -> None:
         self._endpoint = endpoint
         self._metadata = metadata
         self._operations = operations or metadata
+        self._connect = connect
         self._started = started
         self._stopped = stopped
 
@@ -45,6 +49,8 @@ class Application:
                 await self._endpoint(scope, receive, send)
             elif path.startswith("/.well-known/"):
                 await self._metadata(scope, receive, send)
+            elif path.startswith(_CONNECT):
+                await self._connect(scope, receive, send)
             else:
                 await self._operations(scope, receive, send)
 

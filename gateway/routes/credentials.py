@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -150,7 +150,25 @@ class TokenExchange(OAuthClient):
         return self
 
 
-C = TypeVar("C", bound=OAuthClient)
+class AuthorizationCode(OAuthClient):
+    """A token for each principal, by a grant that it gives in a browser ("connect your account"). Without `issuer` and
+    `token_url` the backend is asked for its authorization server (RFC 9728): then it decides where people sign in."""
+
+    authorization_url: SecureUrl | None = Field(
+        default=None, description="The authorization endpoint, with `token_url` in place of `issuer`."
+    )
+    allow_private: Flag = Field(
+        default=False,
+        description="`true`: the authorization server that the backend names may be at a private address.",
+    )
+
+    @model_validator(mode="after")
+    def _two_endpoints(self) -> AuthorizationCode:
+        if (self.authorization_url is None) != (self.token_url is None):
+            raise ValueError("needs both authorization_url and token_url", "or issuer, whose metadata name the two")
+        if self.allow_private and (self.issuer or self.token_url):
+            raise ValueError("names its authorization server, so allow_private does not apply", "remove it")
+        return self
 
 
 def _needs_proof(client: OAuthClient) -> None:
@@ -161,7 +179,8 @@ def _needs_proof(client: OAuthClient) -> None:
 class Credentials(Model):
     """What the gateway shows a backend. The client's own token is never passed on.
 
-    With `token_exchange`, `bearer` or `client_credentials` beside it are for what is nobody's: fetching lists.
+    With `token_exchange` or `authorization_code`, `bearer` or `client_credentials` beside it are for what is nobody's:
+    fetching lists.
     """
 
     bearer: Secret | None = Field(default=None, description="Token of `Authorization: Bearer`, as a reference.")
@@ -174,6 +193,9 @@ class Credentials(Model):
     token_exchange: TokenExchange | None = Field(
         default=None, description="A token for each principal, in exchange for its own."
     )
+    authorization_code: AuthorizationCode | None = Field(
+        default=None, description="A token for each principal, by a grant that it gives in a browser."
+    )
 
     @model_validator(mode="after")
     def _something_once(self) -> Credentials:
@@ -185,6 +207,8 @@ class Credentials(Model):
             names.append("authorization")
         if len(names) > len(set(names)):
             raise ValueError("sets a header twice", "tokens are sent in Authorization; names ignore case")
+        if self.token_exchange and self.authorization_code:
+            raise ValueError("has both token_exchange and authorization_code", "remove one of them")
         if len(own) > 1:
             raise ValueError("has both bearer and client_credentials", "remove one of them")
         return self
@@ -192,7 +216,7 @@ class Credentials(Model):
     @property
     def per_principal(self) -> bool:
         """Whether each principal has a token of its own."""
-        return self.token_exchange is not None
+        return self.token_exchange is not None or self.authorization_code is not None
 
     @property
     def static(self) -> bool:

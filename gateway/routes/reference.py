@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.routes.auth import Auth, Introspection, Issuer, JwksPolicy
 from gateway.routes.backend import Backend
-from gateway.routes.credentials import ClientCredentials, Credentials, TokenExchange
+from gateway.routes.credentials import AuthorizationCode, ClientCredentials, Credentials, TokenExchange
 from gateway.routes.fields import Word
 from gateway.routes.limits import LimitRule
 from gateway.routes.models import Defaults, Route, Routes, ToolRule, Toolset
@@ -31,6 +31,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("routes[].backend.credentials", Credentials),
     ("routes[].backend.credentials.client_credentials", ClientCredentials),
     ("routes[].backend.credentials.token_exchange", TokenExchange),
+    ("routes[].backend.credentials.authorization_code", AuthorizationCode),
     ("routes[].tools.*", ToolRule),
     ("toolsets.*", Toolset),
 )

@@ -70,7 +70,7 @@ class BearingHttp(ModernHttp):
 def _with(request: BackendRequest, token: str, seconds: float) -> BackendRequest:
     """The request with its token, and what is left of its time."""
     left = max(0.001, seconds)
-    headers = {**request.headers, "Authorization": f"Bearer {token}"}
+    headers = {**request.headers, "Authorization": f"Bearer {token}"} if token else request.headers
     return replace(request, headers=headers, timeout=min(request.timeout, left), max_timeout=left)
 
 
@@ -99,7 +99,8 @@ class Bearing(httpx2.AsyncBaseTransport):
         return response
 
     async def _send(self, request: httpx2.Request, token: str) -> httpx2.Response:
-        request.headers["authorization"] = f"Bearer {token}"
+        if token:
+            request.headers["authorization"] = f"Bearer {token}"
         return await self._inner.handle_async_request(request)
 
     async def _token(self, caller: Principal) -> str:

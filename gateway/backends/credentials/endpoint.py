@@ -15,7 +15,7 @@ from gateway.backends.credentials.metadata import Challenge, Protected, Server
 from gateway.backends.credentials.tokens import Token, read_token
 from gateway.egress.addresses import Reach
 from gateway.egress.documents import UnusableError, as_object, document_client, exchange, fetch, is_secure, reach_of
-from gateway.routes import ClientCredentials, OAuthClient
+from gateway.routes import AuthorizationCode, ClientCredentials, OAuthClient
 
 T = TypeVar("T")
 
@@ -70,15 +70,16 @@ class TokenEndpoint:
         self._place: Place | None = None
         self._issuer: str | None = client.issuer
 
-    async def ask(self, form: forms.Form) -> Token:
-        """The token for a form, which is given its target and the proof of who asks.
+    async def ask(self, form: forms.Form, *, scoped: bool = True) -> Token:
+        """The token for a form, which is given its target and the proof of who asks; ``scoped``: and its scopes.
 
         Raises:
             TokenRefusedError: the server says no.
             UnusableError: it says nothing of use, or is not to be found.
         """
         place = await self.place()
-        form = forms.targeted(form, self._client, resource=self._resource(place), scopes=self._scopes(place))
+        scopes = self.scopes(place) if scoped else ()
+        form = forms.targeted(form, self._client, resource=self.resource(place), scopes=scopes)
         form, headers = forms.authenticated(
             form, self._client, audience=place.audience, method=self._method(place), now=self._now()
         )
@@ -108,7 +109,8 @@ class TokenEndpoint:
 
     async def _find(self) -> Place:
         if self._client.token_url is not None:
-            return Place(Server(self._client.token_url), "configured", self._client.token_url)
+            named = self._client.authorization_url if isinstance(self._client, AuthorizationCode) else None
+            return Place(Server(self._client.token_url, named), "configured", self._client.token_url)
         if self._client.issuer is not None:
             return await self._at(self._client.issuer, "configured")
         protected, challenge = await self._protected()
@@ -121,7 +123,7 @@ class TokenEndpoint:
     @property
     def _elsewhere(self) -> Reach:
         """How far a URL may lead that the backend chose."""
-        private = isinstance(self._client, ClientCredentials) and self._client.allow_private
+        private = isinstance(self._client, ClientCredentials | AuthorizationCode) and self._client.allow_private
         return "configured" if private else "public"
 
     async def _at(self, issuer: str, reach: Reach) -> Place:
@@ -175,11 +177,13 @@ class TokenEndpoint:
             self._clients[reach] = self._make_client(reach)
         return self._clients[reach]
 
-    def _resource(self, place: Place) -> str | None:
+    def resource(self, place: Place) -> str | None:
+        """``resource`` of requests there (RFC 8707)."""
         wanted = self._client.resource
         return None if wanted == "none" else wanted or place.resource or self._backend
 
-    def _scopes(self, place: Place) -> tuple[str, ...]:
+    def scopes(self, place: Place) -> tuple[str, ...]:
+        """The scopes that are asked for there."""
         return self._client.scopes or place.scopes
 
     def _method(self, place: Place) -> Literal["basic", "post"]:

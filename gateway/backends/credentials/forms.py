@@ -35,6 +35,21 @@ def token_exchange(subject_token: str) -> Form:
     }
 
 
+def authorization_code(code: str, verifier: str, redirect_uri: str) -> Form:
+    """RFC 6749 section 4.1.3 with PKCE (RFC 7636 section 4.5)."""
+    return {
+        "grant_type": "authorization_code",
+        "code": code,
+        "code_verifier": verifier,
+        "redirect_uri": redirect_uri,
+    }
+
+
+def refresh(refresh_token: str) -> Form:
+    """RFC 6749 section 6."""
+    return {"grant_type": "refresh_token", "refresh_token": refresh_token}
+
+
 def targeted(form: Form, client: OAuthClient, *, resource: str | None, scopes: tuple[str, ...]) -> Form:
     """The form with what it asks for: RFC 8707, RFC 8693 section 2.1, RFC 6749 section 3.3."""
     form = dict(form)

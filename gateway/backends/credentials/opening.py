@@ -5,16 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from gateway.backends.credentials.connecting import Account
 from gateway.backends.credentials.endpoint import TokenEndpoint
 from gateway.backends.credentials.exchanging import ExchangedTokens
+from gateway.backends.credentials.granting import GrantTokens
+from gateway.backends.credentials.grants import Grants
 from gateway.backends.credentials.service import ServiceToken, StaticToken
 from gateway.backends.credentials.source import TokenSource
 from gateway.egress.addresses import Reach
 from gateway.routes import Credentials, OAuthClient, Route
 
 
+def open_account(route: Route, grants: Grants, *, clock: Callable[[], float] = time.monotonic) -> Account:
+    """What a route with ``authorization_code`` has for connecting accounts."""
+    credentials = route.backend.credentials
+    assert credentials is not None
+    assert credentials.authorization_code is not None
+    opened, client = _Opening(route, clock), credentials.authorization_code
+    given = credentials.bearer is not None or credentials.client_credentials is not None
+    own = opened.own(credentials, None) if given else StaticToken("")
+    return Account(GrantTokens(route.name, opened.endpoint(client), own, grants), client)
+
+
 def open_source(route: Route, *, clock: Callable[[], float] = time.monotonic) -> TokenSource | None:
-    """The source of a route's tokens; None where everything that it shows is known at load."""
+    """The source of a route's tokens; None where everything that it shows is known at load.
+
+    One with ``authorization_code`` is opened by ``open_account``.
+    """
     credentials = route.backend.credentials
     if credentials is None or credentials.static:
         return None

@@ -14,6 +14,8 @@ class TokenSource(Protocol):
     async def token(self, principal: Principal) -> str:
         """What is sent as ``Authorization: Bearer`` on behalf of a principal; one without issuer is the gateway itself.
 
+        Empty where nothing is sent.
+
         Raises:
             NoCredentials: there is none; nothing is sent.
         """

@@ -28,6 +28,7 @@ class Token:
     expires_at: float
     lifetime: float
     refresh_token: str | None = field(default=None, repr=False)
+    id_token: str | None = field(default=None, repr=False)
 
     @property
     def stale_at(self) -> float:
@@ -62,8 +63,11 @@ def read_token(status: int, body: bytes, now: float) -> Token:
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise UnusableError("the token endpoint issues tokens that are not of type Bearer")
     lifetime = _lifetime(answer)
-    refresh = answer.get("refresh_token")
-    return Token(value, now + lifetime, lifetime, refresh if _is_token(refresh) else None)
+    refresh, identity = (
+        given if isinstance(given, str) and _is_token(given) else None
+        for given in (answer.get("refresh_token"), answer.get("id_token"))
+    )
+    return Token(value, now + lifetime, lifetime, refresh, identity)
 
 
 def _lifetime(answer: Mapping[str, Any]) -> float:

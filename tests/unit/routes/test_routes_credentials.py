@@ -145,3 +145,53 @@ def test_and_sessions_that_are_not_shared() -> None:
 @pytest.mark.parametrize("more", [", bearer: '${S}'", ", client_credentials: {client_id: h, client_secret: '${S}'}"])
 def test_lists_can_have_credentials_of_their_own(more: str) -> None:
     assert read(exchange(more=more)).per_principal
+
+
+def code(fields: str) -> str:
+    return f"{{authorization_code: {{client_id: g{fields}}}}}"
+
+
+def test_an_account_needs_no_secret_and_two_endpoints_or_an_issuer_or_the_backends_word() -> None:
+    both = ", authorization_url: 'https://l.example/a', token_url: 'https://l.example/t'"
+    for fields in ("", ", issuer: 'https://l.example'", both, ", allow_private: true"):
+        assert read(code(fields)).per_principal
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (code(", token_url: 'https://l.example/t'"), "needs both"),
+        (code(", authorization_url: 'https://l.example/a', issuer: 'https://l.example'"), "needs both"),
+        (code(", authorization_url: 'http://l.example/a', token_url: 'https://l.example/t'"), "https"),
+        (code(", issuer: 'https://l.example', allow_private: true"), "allow_private does not apply"),
+        (
+            "{authorization_code: {client_id: g}, "
+            "token_exchange: {client_id: g, issuer: 'https://i.example', client_secret: '${S}'}}",
+            "has both token_exchange and authorization_code",
+        ),
+    ],
+)
+def test_a_mistake_in_it_is_reported(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read(text)
+
+
+def test_an_account_needs_principals_too() -> None:
+    with pytest.raises(ConfigError, match="needs auth:"):
+        read(code(""), auth="")
+
+
+@pytest.mark.parametrize(
+    ("credentials", "more", "opens"),
+    [
+        (code(""), "", True),
+        (exchange(), "", True),
+        (cc("client_secret: '${S}'"), "", False),
+        (code(""), ", url_elicitation: false", False),
+    ],
+)
+def test_a_backend_that_knows_whose_call_it_is_may_ask_people_to_open_urls(
+    credentials: str, more: str, *, opens: bool
+) -> None:
+    text = f"{AUTH}routes: [{{name: a, backend: {{url: 'https://b.example/mcp', credentials: {credentials}{more}}}}}]"
+    assert bool(parse(text, source="x", environ=ENVIRON).opening_urls()) is opens

@@ -1,0 +1,166 @@
+"""A token for each principal, by the grant that it gave in a browser (OAuth authorization code)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.backends import link
+from gateway.backends.cause import because
+from gateway.backends.credentials import forms
+from gateway.backends.credentials.endpoint import TokenEndpoint
+from gateway.backends.credentials.grants import Grant, Grants
+from gateway.backends.credentials.keeping import RENEWALS
+from gateway.backends.credentials.source import TokenSource
+from gateway.backends.credentials.tokens import TokenRefusedError
+from gateway.egress.documents import UnusableError
+from gateway.models import Principal
+from gateway.protocol.sealing import owner_of
+from gateway.vault import VaultAway
+
+EARLY = 30.0
+"""Seconds before its end at which a token is renewed."""
+
+REMEMBERED = 30.0
+"""Seconds that a grant is used before it is looked at again: another replica may have renewed it."""
+
+MOST = 10_000
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is known of one principal's grant; ``bad`` is a token that the backend did not accept."""
+
+    grant: Grant | None = None
+    until: float = 0.0
+    bad: str = ""
+    renewed_at: float = float("-inf")
+    running: asyncio.Task[Grant] | None = None
+
+
+class GrantTokens:
+    """Implements ``source.TokenSource``.
+
+    Args:
+        route: whose backend it is.
+        endpoint: where grants are renewed.
+        own: tokens for the gateway itself.
+        grants: those that were given.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        route: str,
+        endpoint: TokenEndpoint,
+        own: TokenSource,
+        grants: Grants,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.endpoint = endpoint
+        self._route = route
+        self._own = own
+        self._grants = grants
+        self._now = now
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+
+    async def token(self, principal: Principal) -> str:
+        """See ``TokenSource``.
+
+        Raises:
+            NotConnected: the principal has given no grant, or took it back.
+        """
+        if not principal.issuer:
+            return await self._own.token(principal)
+        held = self._of(principal)
+        now = self._now()
+        grant = held.grant
+        if grant is not None and now < held.until and grant.access_token != held.bad:
+            return grant.access_token
+        if held.running is None:
+            held.running = asyncio.create_task(self._present(principal, held), name=f"grant for {self._route}")
+            held.running.add_done_callback(_heard)
+        return (await asyncio.shield(held.running)).access_token
+
+    def refused(self, principal: Principal, token: str) -> bool:
+        """See ``TokenSource``."""
+        if not principal.issuer:
+            return self._own.refused(principal, token)
+        held = self._of(principal)
+        if held.grant is not None and held.grant.access_token == token:
+            held.bad = token
+        return self._now() >= held.renewed_at + RENEWALS
+
+    def denied(self, principal: Principal, status: int) -> link.NoCredentials | None:
+        """See ``TokenSource``."""
+        if not principal.issuer:
+            return None
+        return because(link.principal_not_admitted(self._route), f"HTTP status {status}")
+
+    def forget(self, principal: Principal) -> None:
+        """Look at the grant anew: there is another."""
+        self._held.pop(owner_of(principal), None)
+
+    async def aclose(self) -> None:
+        """See ``TokenSource``."""
+        await self._own.aclose()
+        await self.endpoint.aclose()
+
+    def _of(self, principal: Principal) -> _Held:
+        owner = owner_of(principal)
+        held = self._held.get(owner)
+        if held is None:
+            held = self._held[owner] = _Held()
+            if len(self._held) > MOST:
+                self._held.popitem(last=False)
+        self._held.move_to_end(owner)
+        return held
+
+    async def _present(self, principal: Principal, held: _Held) -> Grant:
+        """The grant, renewed if it is about to end or is not accepted any more."""
+        try:
+            grant = await self._grants.get(self._route, principal)
+            if grant is None:
+                raise link.not_connected(self._route)
+            if grant.access_token == held.bad or self._now() >= grant.expires_at - EARLY:
+                grant = await self._renewed(principal, held, grant)
+        except VaultAway:
+            raise because(link.no_token(self._route), "grants cannot be read: Redis is away") from None
+        finally:
+            held.running = None
+        held.grant, held.until = grant, min(self._now() + REMEMBERED, grant.expires_at - 1.0)
+        return grant
+
+    async def _renewed(self, principal: Principal, held: _Held, grant: Grant) -> Grant:
+        usable = grant.access_token != held.bad and self._now() < grant.expires_at
+        if grant.refresh_token is None:
+            if usable:
+                return grant
+            return await self._over(principal)
+        held.renewed_at = self._now()
+        try:
+            token = await self.endpoint.ask(forms.refresh(grant.refresh_token), scoped=False)
+        except TokenRefusedError:
+            latest = await self._grants.get(self._route, principal)
+            if latest is not None and latest != grant:  # another replica was faster
+                return latest
+            return await self._over(principal)
+        except UnusableError as failure:
+            if usable:
+                return grant
+            raise because(link.no_token(self._route), str(failure)) from None
+        return await self._grants.keep(self._route, principal, token, grant)
+
+    async def _over(self, principal: Principal) -> Grant:
+        await self._grants.drop(self._route, principal)
+        raise link.not_connected(self._route)
+
+
+def _heard(task: asyncio.Task[Grant]) -> None:
+    """Whoever waited is told; when nobody does any more, nobody needs to be."""
+    if not task.cancelled():
+        task.exception()

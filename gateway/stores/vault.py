@@ -1,0 +1,85 @@
+"""``vault.Vault`` in the process and in Redis."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from gateway.stores.redis_connection import TAG, RedisAway, RedisConnection
+from gateway.vault import VaultAway
+
+_MOST = 100_000
+
+
+class MemoryVault:
+    """For one process; what it holds ends with it. At most ``most`` values; beyond that the oldest is forgotten.
+
+    ``clock`` gives seconds and never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = _MOST) -> None:
+        self._clock = clock
+        self._most = most
+        self._values: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    async def put(self, key: str, value: str, seconds: float) -> None:
+        """See ``Vault``."""
+        self._values.pop(key, None)
+        while len(self._values) >= self._most:
+            self._values.popitem(last=False)
+        self._values[key] = (self._clock() + seconds, value)
+
+    async def get(self, key: str) -> str | None:
+        """See ``Vault``."""
+        until, value = self._values.get(key, (0.0, ""))
+        if until > self._clock():
+            return value
+        self._values.pop(key, None)
+        return None
+
+    async def claim(self, key: str, seconds: float) -> bool:
+        """See ``Vault``."""
+        if await self.get(key) is not None:
+            return False
+        await self.put(key, "1", seconds)
+        return True
+
+
+class RedisVault:
+    """Over all replicas. Nothing is kept in the process, because another may have replaced it."""
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
+
+    async def put(self, key: str, value: str, seconds: float) -> None:
+        """See ``Vault``."""
+        await self._call("SET", _key(key), value, "PX", _milliseconds(seconds))
+
+    async def get(self, key: str) -> str | None:
+        """See ``Vault``."""
+        (value,) = await self._call("MGET", _key(key))
+        return value.decode("ascii", "replace") if value is not None else None
+
+    async def claim(self, key: str, seconds: float) -> bool:
+        """See ``Vault``."""
+        return await self._call("SET", _key(key), "1", "NX", "PX", _milliseconds(seconds)) is not None
+
+    async def _call(self, *arguments: bytes | str | int) -> Any:
+        try:
+            return await self._connection.call(*arguments)
+        except RedisAway as error:
+            raise VaultAway from error
+
+
+def _key(key: str) -> bytes:
+    return TAG + b"vault:" + key.encode()
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, math.ceil(seconds * 1000))

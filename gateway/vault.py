@@ -1,0 +1,37 @@
+"""Small values that outlive a request and are shared by replicas, as a port. What is kept is sealed by who keeps it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class VaultAway(Exception):  # noqa: N818 - a state of the world, handled by every caller
+    """The store cannot be asked now."""
+
+
+class Vault(Protocol):
+    """Texts under keys, each for a time."""
+
+    async def put(self, key: str, value: str, seconds: float) -> None:
+        """Keep a value, in place of an older one.
+
+        Raises:
+            VaultAway: it is not kept.
+        """
+        ...
+
+    async def get(self, key: str) -> str | None:
+        """The value, or None.
+
+        Raises:
+            VaultAway: it is not known.
+        """
+        ...
+
+    async def claim(self, key: str, seconds: float) -> bool:
+        """True for the first who claims a key within ``seconds``, False for all others.
+
+        Raises:
+            VaultAway: it is not known who was first.
+        """
+        ...

@@ -1,0 +1,165 @@
+import asyncio
+
+import pytest
+
+from gateway.backends.credentials.granting import GrantTokens
+from gateway.backends.credentials.grants import Grants
+from gateway.backends.credentials.keeping import RENEWALS
+from gateway.backends.credentials.service import StaticToken
+from gateway.backends.credentials.tokens import Token
+from gateway.backends.link import NoCredentials, NotConnected
+from gateway.backends.verdict import NOBODY
+from gateway.models import Principal
+from gateway.stores.vault import MemoryVault
+from gateway.vault import VaultAway
+
+from .provider import ISSUER, Provider
+
+ALICE, BOB = Principal("https://idp", "alice"), Principal("https://idp", "bob")
+
+
+class Vault(MemoryVault):
+    away = False
+
+    async def get(self, key: str) -> str | None:
+        if self.away:
+            raise VaultAway
+        return await super().get(key)
+
+
+class World:
+    def __init__(self) -> None:
+        self.provider = Provider()
+        self.provider.now = 1000.0
+        self.vault = Vault(lambda: self.provider.now)
+        self.grants = Grants((b"k" * 32,), self.vault, lambda: self.provider.now)
+        self.tokens = self.replica()
+
+    def replica(self) -> GrantTokens:
+        endpoint = self.provider.endpoint("authorization_code", issuer=ISSUER)
+        return GrantTokens("tools", endpoint, StaticToken("own"), self.grants, now=lambda: self.provider.now)
+
+    async def connect(self, principal: Principal = ALICE, *, refresh: str | None = "r0") -> None:
+        await self.grants.keep("tools", principal, Token("granted", 0.0, 600.0, refresh))
+
+
+async def test_who_granted_nothing_is_not_connected_and_nothing_is_sent() -> None:
+    world = World()
+    with pytest.raises(NotConnected) as caught:
+        await world.tokens.token(ALICE)
+    assert not caught.value.dispatched
+    assert world.provider.requests == []
+    await world.tokens.aclose()
+
+
+async def test_a_grant_is_used_for_its_principal_alone() -> None:
+    world = World()
+    await world.connect()
+    assert await world.tokens.token(ALICE) == "granted"
+    with pytest.raises(NotConnected):
+        await world.tokens.token(BOB)
+    assert await world.tokens.token(NOBODY) == "own"
+
+
+async def test_it_is_renewed_shortly_before_its_end_once_for_all_calls() -> None:
+    world = World()
+    await world.connect()
+    await world.tokens.token(ALICE)
+    world.provider.now += 575.0
+    assert set(await asyncio.gather(*(world.tokens.token(ALICE) for _ in range(10)))) == {"t1"}
+    assert world.provider.forms == [
+        {"grant_type": "refresh_token", "refresh_token": "r0", "resource": "https://tools.example/mcp"}
+    ]
+
+
+async def test_a_refresh_token_that_was_replaced_is_used_next() -> None:
+    world = World()
+    await world.connect()
+    answer = {"access_token": "a1", "token_type": "Bearer", "expires_in": 600, "refresh_token": "r1"}
+    world.provider.answers = [(200, answer)]
+    for _ in range(2):
+        world.provider.now += 590.0
+        await world.tokens.token(ALICE)
+    assert [form["refresh_token"] for form in world.provider.forms] == ["r0", "r1"]
+
+
+async def test_a_grant_that_was_taken_back_is_forgotten() -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 590.0
+    world.provider.answers = [(400, {"error": "invalid_grant"})]
+    for _ in range(2):
+        with pytest.raises(NotConnected):
+            await world.tokens.token(ALICE)
+    assert len(world.provider.forms) == 1
+
+
+async def test_of_two_replicas_that_renew_at_once_the_slower_takes_what_the_faster_got() -> None:
+    world = World()
+    await world.connect()
+    slow = world.replica()
+    world.provider.now += 590.0
+    faster = Token("by-the-other", 0.0, 600.0, "r1")
+
+    async def refuse(*_: object, **__: object) -> Token:
+        from gateway.backends.credentials.tokens import TokenRefusedError
+
+        await world.grants.keep("tools", ALICE, faster)
+        raise TokenRefusedError("invalid_grant")
+
+    slow.endpoint.ask = refuse  # type: ignore[method-assign]
+    assert await slow.token(ALICE) == "by-the-other"
+
+
+async def test_while_the_server_is_away_a_token_goes_on_until_its_end() -> None:
+    world = World()
+    await world.connect()
+    world.provider.answers = [(503, {})] * 2
+    world.provider.now += 580.0
+    assert await world.tokens.token(ALICE) == "granted"
+    world.provider.now += 20.0
+    with pytest.raises(NoCredentials) as caught:
+        await world.tokens.token(ALICE)
+    assert not isinstance(caught.value, NotConnected)
+
+
+async def test_a_grant_without_a_refresh_token_ends() -> None:
+    world = World()
+    await world.connect(refresh=None)
+    world.provider.now += 590.0
+    assert await world.tokens.token(ALICE) == "granted"
+    world.provider.now += 10.0
+    with pytest.raises(NotConnected):
+        await world.tokens.token(ALICE)
+
+
+async def test_a_token_that_the_backend_does_not_accept_is_renewed_and_then_the_grant_is_over() -> None:
+    world = World()
+    await world.connect()
+    assert world.tokens.refused(ALICE, await world.tokens.token(ALICE))
+    assert await world.tokens.token(ALICE) == "t1"
+    assert not world.tokens.refused(ALICE, "t1")
+    assert world.tokens.denied(ALICE, 401) is not None
+    world.provider.now += RENEWALS
+    world.provider.answers = [(400, {"error": "invalid_grant"})]
+    with pytest.raises(NotConnected):
+        await world.tokens.token(ALICE)
+
+
+async def test_what_another_replica_renewed_is_found_in_time() -> None:
+    world = World()
+    await world.connect()
+    await world.tokens.token(ALICE)
+    await world.grants.keep("tools", ALICE, Token("newer", 0.0, 600.0, "r1"))
+    world.provider.now += 31.0
+    assert await world.tokens.token(ALICE) == "newer"
+
+
+async def test_a_store_that_is_away_is_no_reason_to_connect_again() -> None:
+    world = World()
+    await world.connect()
+    world.vault.away = True
+    with pytest.raises(NoCredentials) as caught:
+        await world.tokens.token(ALICE)
+    assert not isinstance(caught.value, NotConnected)
+    assert caught.value.retryable
