@@ -12,6 +12,7 @@ import httpcore2
 import httpx2
 
 from gateway.egress.addresses import Reach, may_reach
+from gateway.egress.stream import connect
 
 
 class AddressRefusedError(OSError):
@@ -54,7 +55,6 @@ class GuardedTransport(httpx2.AsyncHTTPTransport):
 class _Guarded(httpcore2.AsyncNetworkBackend):
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
-        self._inner = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -77,7 +77,7 @@ class _Guarded(httpcore2.AsyncNetworkBackend):
             raise httpcore2.ConnectError(str(error)) from error
         for address in addresses[:-1]:
             try:
-                return await self._inner.connect_tcp(address, port)
+                return await connect(address, port)
             except httpcore2.ConnectError:
                 continue
-        return await self._inner.connect_tcp(addresses[-1], port)
+        return await connect(addresses[-1], port)
