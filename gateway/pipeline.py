@@ -208,11 +208,17 @@ class Pipeline:
         return await self._message(path, principal, value, body, channel)
 
     async def _authenticate(self, path: _Path) -> Principal:
-        if path.rules.routes.auth is None:
+        rules, inbound = path.rules, path.inbound
+        if rules.routes.auth is None:
             principal = ANONYMOUS
         else:
-            principal = await self._identified(path)
-            if principal.toolsets is not None and path.inbound.toolset not in principal.toolsets:
+            self._refuse_flood(path)
+            try:
+                principal = await rules.authenticate(inbound.authorization)
+            except Unauthenticated:
+                self._policy.failures.failed(inbound.client_address, token=bool(inbound.authorization))
+                raise
+            if principal.toolsets is not None and inbound.toolset not in principal.toolsets:
                 raise Unauthenticated(
                     "The token was issued for another toolset of this gateway.",
                     token_presented=True,
@@ -221,8 +227,8 @@ class Pipeline:
         path.event.principal = principal
         return principal
 
-    async def _identified(self, path: _Path) -> Principal:
-        """Whom the token speaks for. An address that failed too often is heard only with a token that is known."""
+    def _refuse_flood(self, path: _Path) -> None:
+        """An address that failed too often is heard only with a token that was accepted before."""
         inbound, failures = path.inbound, self._policy.failures
         address, token = inbound.client_address, bool(inbound.authorization)
         wait = failures.wait(address, token=token)
@@ -230,11 +236,6 @@ class Pipeline:
             before = failures.recorded(address, token=token)
             path.unrecorded = before is None
             raise failures.refusal(wait, before or 0, token=token)
-        try:
-            return await path.rules.authenticate(inbound.authorization)
-        except Unauthenticated:
-            failures.failed(address, token=token)
-            raise
 
     async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel) -> Answer:
         path.id = jsonrpc.id_of(value)

@@ -43,7 +43,7 @@ class FailedAuthentications:
 
     def wait(self, address: str, *, token: bool) -> float:
         """Seconds until the next failure of this address may be judged; 0 where it may now."""
-        arrival = self._arrivals.get((_network(address), token))
+        arrival = self._arrivals.get((_network(address), token)) if self._arrivals else None
         if arrival is None:
             return 0.0
         return max(0.0, arrival - self._clock() + self._cost - self._span)
