@@ -86,6 +86,8 @@ class Rulebook:
             issuers.authenticate.keep_tokens(kept=routes.exchange_tokens)
         old = self.backends
         self.backends = {route.name: self._backend(route, old.get(route.name)) for route in routes.routes}
+        if self.connections is not None:
+            self.connections.only({name for name, one in self.backends.items() if isinstance(one, AccountBackend)})
         kept = {id(backend) for backend in self.backends.values()}
         for name, backend in old.items():
             if id(backend) not in kept:

@@ -43,10 +43,14 @@ class AccountBackend(RouteBackend):
         if answer is not None:
             others = {key: value for key, value in (request.answers or {}).items() if key != QUESTION}
             request = replace(request, answers=others or None)
+        began = asyncio.get_running_loop().time()
         try:
             await self._connected(request, answer)
         except link.NotConnected:
             return self._ask(request, answer)
+        waited = asyncio.get_running_loop().time() - began
+        if waited > _LOOK / 2:
+            request = replace(request, max_timeout=max(0.001, request.max_timeout - waited))
         return await super().request(request, notify)
 
     async def _connected(self, request: BackendRequest, answer: Any) -> None:

@@ -13,12 +13,12 @@ import httpx2
 from msgspec.structs import replace
 
 from gateway.backends import link
+from gateway.backends.cause import because
 from gateway.backends.credentials.source import TokenSource
 from gateway.backends.envelope import Exchange
 from gateway.backends.http1 import HttpClient, HttpResponse
 from gateway.backends.modern import ModernHttp
 from gateway.backends.wire import CALLER, Wrap
-from gateway.errors import BackendTimeout
 from gateway.models import BackendRequest, Principal
 from gateway.ports import Notify
 
@@ -63,8 +63,7 @@ class BearingHttp(ModernHttp):
             async with asyncio.timeout(request.timeout):
                 return await self._source.token(request.principal)
         except TimeoutError:
-            message = f"A token for the {self._route} backend could not be had in time; nothing was executed."
-            raise BackendTimeout(message, dispatched=False) from None
+            raise because(link.no_token(self._route), "not in time") from None
 
 
 def _with(request: BackendRequest, token: str, seconds: float) -> BackendRequest:

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -109,6 +109,10 @@ class Connections:
     def register(self, route: str, account: Account) -> None:
         """A route whose principals connect accounts; replaces an older one of the name."""
         self._accounts[route] = account
+
+    def only(self, routes: Collection[str]) -> None:
+        """Forget the others: they are gone."""
+        self._accounts = {name: account for name, account in self._accounts.items() if name in routes}
 
     @property
     def secure(self) -> bool:

@@ -81,6 +81,8 @@ class ExchangedTokens:
 
     async def aclose(self) -> None:
         """See ``TokenSource``."""
+        for kept in self._kept.values():
+            kept.close()
         await self._own.aclose()
         await self._endpoint.aclose()
 
@@ -88,7 +90,7 @@ class ExchangedTokens:
         key = _key(principal)
         kept = self._kept.get(key)
         if kept is None:
-            subject = principal.token.decode("ascii")
+            subject = principal.token.decode("latin-1")
             kept = KeptToken(
                 self._route,
                 lambda: self._exchange(subject),

@@ -107,6 +107,9 @@ class GrantTokens:
 
     async def aclose(self) -> None:
         """See ``TokenSource``."""
+        for held in self._held.values():
+            if held.running is not None:
+                held.running.cancel()
         await self._own.aclose()
         await self.endpoint.aclose()
 

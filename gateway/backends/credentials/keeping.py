@@ -91,6 +91,11 @@ class KeptToken:
         self._next = min(self._next, now)
         return True
 
+    def close(self) -> None:
+        """End an attempt under way; whoever waits for it is refused."""
+        if self._running is not None:
+            self._running.cancel()
+
     async def _refresh(self) -> None:
         if self._running is None:
             self._running = asyncio.create_task(self._attempt(), name=f"token for {self._route}")

@@ -22,20 +22,20 @@ def open_account(route: Route, grants: Grants, *, clock: Callable[[], float] = t
     assert credentials is not None
     assert credentials.authorization_code is not None
     opened, client = _Opening(route, clock), credentials.authorization_code
-    given = credentials.bearer is not None or credentials.client_credentials is not None
-    own = opened.own(credentials, None) if given else StaticToken("")
-    return Account(GrantTokens(route.name, opened.endpoint(client), own, grants), client)
+    return Account(GrantTokens(route.name, opened.endpoint(client), opened.beside(credentials), grants), client)
 
 
 def open_source(route: Route, *, clock: Callable[[], float] = time.monotonic) -> TokenSource | None:
     """The source of a route's tokens; None where everything that it shows is known at load.
 
-    One with ``authorization_code`` is opened by ``open_account``.
+    Accounts that principals connect are opened by ``open_account``; here is what the gateway itself shows beside them.
     """
     credentials = route.backend.credentials
     if credentials is None or credentials.static:
         return None
     opened = _Opening(route, clock)
+    if credentials.authorization_code is not None:
+        return opened.beside(credentials)
     if credentials.token_exchange is None:
         return opened.own(credentials, None)
     client = credentials.token_exchange
@@ -51,6 +51,11 @@ class _Opening:
 
     def endpoint(self, client: OAuthClient) -> TokenEndpoint:
         return TokenEndpoint(client, str(self._route.backend.url), reach=self._reach, clock=self._clock)
+
+    def beside(self, credentials: Credentials) -> TokenSource:
+        """Tokens for the gateway itself where principals have their own, or none."""
+        given = credentials.bearer is not None or credentials.client_credentials is not None
+        return self.own(credentials, None) if given else StaticToken("")
 
     def own(self, credentials: Credentials, otherwise: OAuthClient | None) -> TokenSource:
         """Tokens for the gateway itself: those that are configured for it, or client credentials of ``otherwise``."""

@@ -54,4 +54,5 @@ class ServiceToken:
 
     async def aclose(self) -> None:
         """See ``TokenSource``."""
+        self._kept.close()
         await self._endpoint.aclose()

@@ -122,6 +122,14 @@ async def test_a_link_of_somebody_else_is_none(link: str) -> None:
         await World().flow.page(link, "b")
 
 
+async def test_a_link_of_a_route_that_is_gone_leads_nowhere() -> None:
+    world = World()
+    link = world.link()
+    world.flow.only({"others"})
+    with pytest.raises(ConnectError, match="not valid"):
+        await world.flow.page(link, "b")
+
+
 async def test_only_the_form_of_the_page_that_this_browser_was_shown_goes_on() -> None:
     world = World()
     link, other = world.link(), world.link()

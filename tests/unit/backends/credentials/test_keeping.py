@@ -134,6 +134,17 @@ async def test_whoever_comes_late_with_the_old_token_gets_the_new_one() -> None:
     assert world.asked == 2
 
 
+async def test_an_attempt_that_is_ended_refuses_whoever_waits() -> None:
+    world = World(100.0)
+    world.gate.clear()
+    waiting = asyncio.create_task(world.kept.get())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    world.kept.close()
+    with pytest.raises(link.NoCredentials):
+        await waiting
+
+
 async def test_a_failure_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(link.NoCredentials):
         await World(AWAY).kept.get()

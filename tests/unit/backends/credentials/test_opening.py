@@ -1,10 +1,14 @@
 import pytest
 
 from gateway.backends.credentials.exchanging import ExchangedTokens
-from gateway.backends.credentials.opening import open_source
+from gateway.backends.credentials.grants import Grants
+from gateway.backends.credentials.opening import open_account, open_source
 from gateway.backends.credentials.service import ServiceToken
+from gateway.backends.link import NotConnected
 from gateway.backends.verdict import NOBODY
+from gateway.models import Principal
 from gateway.routes import Route, parse
+from gateway.stores.vault import MemoryVault
 
 CLIENT = "client_id: g, client_secret: '${S}'"
 
@@ -33,6 +37,19 @@ async def test_an_exchange_has_a_token_for_the_gateway_itself() -> None:
     assert isinstance(found, ExchangedTokens)
     assert await found.token(NOBODY) == "token"
     assert isinstance(open_source(route(f", credentials: {{{text}}}")), ExchangedTokens)
+
+
+@pytest.mark.parametrize(("beside", "token"), [("", ""), (", bearer: '${T}'", "token")])
+async def test_accounts_are_connected_elsewhere_and_lists_have_what_is_beside_them(beside: str, token: str) -> None:
+    found = route(f", credentials: {{authorization_code: {{client_id: g, issuer: 'https://l.example'}}{beside}}}")
+    source = open_source(found)
+    assert source is not None
+    assert await source.token(NOBODY) == token
+    account = open_account(found, Grants((b"k" * 32,), MemoryVault(), lambda: 0.0))
+    assert await account.tokens.token(NOBODY) == token
+    assert account.client.client_id == "g"
+    with pytest.raises(NotConnected):
+        await account.tokens.token(Principal("https://i.example", "alice"))
 
 
 def test_a_bearer_beside_an_exchange_is_not_sent_with_calls() -> None:
