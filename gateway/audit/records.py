@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -79,7 +79,7 @@ _SUBJECT = attrgetter(
 )
 _json = msgspec.json.Encoder()
 _sorted_json = msgspec.json.Encoder(order="sorted")
-_KINDS: Mapping[Kind, bytes] = {"intent": b"intent", "outcome": b"outcome", "request": b"request"}
+_KINDS: Mapping[Kind, bytes] = {kind: kind.encode("ascii") for kind in get_args(Kind)}
 _NOT_ENDED = b'"outcome":null,"http_status":null,"dispatched":false,"duration_ms":null,"backend_ms":null'
 
 
@@ -133,7 +133,10 @@ class Encoder:
 
     def _frame(self, event: AuditEvent) -> bytes:
         """The fields from ``request_id`` to ``arguments``."""
-        arguments = b"null" if event.arguments is None else self._arguments(event.arguments, event.redact)
+        arguments = b"null"
+        if event.arguments is not None:
+            mode = self.arguments_mode if event.kind == "request" else "full"
+            arguments = self._arguments(mode, event.arguments, event.redact)
         source = _Source(event.request_id, event.trace_id, event.client_address)
         try:
             frame = b'%b,%b,"arguments":%b' % (_json.encode(source)[1:-1], self._subject(event), arguments)
@@ -155,10 +158,10 @@ class Encoder:
                 self._subjects[key] = known
         return known
 
-    def _arguments(self, arguments: Any, paths: tuple[str, ...]) -> bytes:
-        if self.arguments_mode == "none":
+    def _arguments(self, mode: ArgumentsMode, arguments: Any, paths: tuple[str, ...]) -> bytes:
+        if mode == "none":
             return b"null"
-        if self.arguments_mode == "digest":
+        if mode == "digest":
             return self._digest(arguments)
         try:
             text = _dump(redact(arguments, paths))

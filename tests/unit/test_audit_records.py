@@ -134,3 +134,11 @@ def test_each_line_has_the_hash_of_the_line_before():
 @given(st.integers(0, 4_000_000_000_000_000))
 def test_times_keep_their_microseconds(micros):
     assert timestamp(micros / 1_000_000).endswith(b".%06dZ" % (micros % 1_000_000))
+
+
+@pytest.mark.parametrize("mode", ["full", "digest", "none"])
+def test_what_changed_of_a_tool_is_kept_whatever_is_kept_of_arguments(mode):
+    told = {"change": "changed", "fields": ["description"], "pinned": "a" * 64, "found": "b" * 64}
+    event = AuditEvent("r1", kind="tools_changed", arguments=told, outcome="quarantined")
+    body = json.loads(b"{" + Encoder(mode, b"k" * 32).encode(event, event.kind, 0.0) + b"}")
+    assert (body["event"], body["arguments"], body["outcome"]) == ("tools_changed", told, "quarantined")
