@@ -20,16 +20,16 @@ collect_ignore_glob = [] if "BRIDGE_PYTHON" in os.environ else ["test_*.py"]
 ROUTES = """
 routes:
   - name: http
-    backend: {{url: "http://127.0.0.1:{legacy}/mcp", era: legacy}}
+    backend: {{url: "http://127.0.0.1:{legacy}/mcp", era: legacy, url_elicitation: true}}
     scopes: [all]
   - name: stdio
-    backend: {{command: ["{python}", "{servers}/legacy.py", stdio], era: legacy}}
+    backend: {{command: ["{python}", "{servers}/legacy.py", stdio], era: legacy, url_elicitation: true}}
     scopes: [all]
   - name: typescript
     backend: {{command: ["{node}", "{packages}/node_modules/{everything}/dist/index.js", stdio], era: legacy}}
     scopes: [all]
   - name: modern
-    backend: {{url: "http://127.0.0.1:{modern}/mcp", era: modern}}
+    backend: {{url: "http://127.0.0.1:{modern}/mcp", era: modern, url_elicitation: true}}
     scopes: [all]
 toolsets:
   http: {{routes: [http], names: plain}}
