@@ -22,6 +22,8 @@ MOST_BYTES = 4 << 20
 _LINEAR = jsonschema_rs.RegexOptions(size_limit=MOST_BYTES)
 _LOOK = re.compile(r"\(\?<?[=!]")
 _MANY = re.compile(r"[*+]|\{(?!0?,?1?\}|0,1\})")
+_VERBOSE = re.compile(r"\(\?[a-zA-Z-]*x")
+_REFERENCE = re.compile(r"\\[1-9kg]|\(\?\(")
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\((?:\?<?[=!]|\?\()?|\)", re.DOTALL)
 
 
@@ -35,12 +37,14 @@ def is_linear(pattern: str) -> bool:
 
 
 def is_bounded(pattern: str) -> bool:
-    """Whether one that goes back does so within the bounds above."""
+    """Whether one that goes back does so within the bounds above. False where the form cannot be told for sure."""
+    if _VERBOSE.search(pattern) is not None:
+        return False
     groups: list[_Group] = []
     looks = 0
     for token in _TOKEN.finditer(pattern):
         text = token[0]
-        if re.match(r"\\[1-9kg]|\(\?\(", text):
+        if _REFERENCE.match(text) is not None or _nests(text):
             return False
         if text.startswith("("):
             look = _LOOK.match(text) is not None
@@ -48,13 +52,24 @@ def is_bounded(pattern: str) -> bool:
             if looks > MAX_LOOKS or (look and any(group.look for group in groups)):
                 return False
             groups.append(_Group(look, holds=look))
-        elif text == ")" and groups:
-            closed = groups.pop()
-            if closed.holds and _MANY.match(pattern, token.end()):
-                return False
-            if groups:
-                groups[-1].holds |= closed.holds
-    return True
+        elif text == ")" and not _closed(groups, repeated=_MANY.match(pattern, token.end()) is not None):
+            return False
+    return not groups
+
+
+def _nests(text: str) -> bool:
+    """Whether a class of characters has another in it, whose end engines see in different places."""
+    return text.startswith("[") and re.search(r"\[(?!:)", re.sub(r"\\.", "", text[1:], flags=re.DOTALL)) is not None
+
+
+def _closed(groups: list[_Group], *, repeated: bool) -> bool:
+    """Close the innermost group; False where there is none, or one with a look-around would be repeated."""
+    if not groups:
+        return False
+    closed = groups.pop()
+    if groups:
+        groups[-1].holds |= closed.holds
+    return not (closed.holds and repeated)
 
 
 def cost(length: int) -> int:

@@ -7,7 +7,7 @@ within a budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -102,8 +102,7 @@ def _judged(text: bytes) -> Validator | str:
         refuse_depth(schema)
         work = Work(schema)
         most = _refuse_work(work)
-        found = {pattern for one in work.schemas for pattern in _own(one)}
-        backtracking = _backtracking(found)
+        found = _patterns_in(work.schemas)
         options = jsonschema_rs.FancyRegexOptions(
             backtrack_limit=patterns.BACKTRACKS,
             size_limit=max(_EACH_BYTES, patterns.MOST_BYTES // max(1, len(found))),
@@ -111,6 +110,7 @@ def _judged(text: bytes) -> Validator | str:
         validator: Validator = jsonschema_rs.validator_for(
             schema, offline=True, mask="the value", pattern_options=options
         )
+        backtracking = _backtracking(found)
     except Unbounded as error:
         return str(error)
     except jsonschema_rs.ValidationError as error:
@@ -153,14 +153,20 @@ class _Budgeted:
         return self._validator.iter_errors(instance)
 
 
+def _patterns_in(schemas: Iterable[Schema]) -> set[str]:
+    """Raises: Unbounded: there are too many."""
+    found = {pattern for schema in schemas for pattern in _own(schema)}
+    if len(found) > MAX_PATTERNS:
+        raise Unbounded(f"it has more than {MAX_PATTERNS} patterns")
+    return found
+
+
 def _backtracking(found: set[str]) -> set[str]:
     """Those that the linear engine does not take.
 
     Raises:
-        Unbounded: there are too many patterns, or one that might run for too long.
+        Unbounded: one of them might run for too long.
     """
-    if len(found) > MAX_PATTERNS:
-        raise Unbounded(f"it has more than {MAX_PATTERNS} patterns")
     backtracking = {pattern for pattern in found if not patterns.is_linear(pattern)}
     for pattern in sorted(backtracking):
         if not patterns.is_bounded(pattern):

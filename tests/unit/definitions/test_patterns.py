@@ -45,6 +45,10 @@ def test_what_people_write_with_a_look_around_is_bounded(pattern: str) -> None:
         r"(?=(?:\w(?=(?:\w(?=\w*))*))*)z",
         "(?=a)" * 9,
         r"(?(1)a|b)",
+        r"(?:[a[^])]]\w(?=\w*))*z",
+        r"(?x)# [" + "\n" + r"(?:\w(?=\w*))*z # ]",
+        r"(?=a))",
+        r"((?=a)",
     ],
 )
 def test_what_steps_back_without_bound_is_not(pattern: str) -> None:
