@@ -80,5 +80,6 @@ def described(record: Record) -> str:
     name = "-" if who is None else who.subject if who.client_id is None else f"{who.subject} ({who.client_id})"
     took = "-" if record.duration_ms is None else f"{record.duration_ms:.1f} ms"
     what = record.tool or record.method or "-"
-    asked = f"{record.time[:23]}Z {record.outcome or record.event:<19} {what:<28} {name:<24} {took:>10}"
+    ended = (record.outcome or "-") if record.event in ("outcome", "request") else record.event
+    asked = f"{record.time[:23]}Z {ended:<19} {what:<28} {name:<24} {took:>10}"
     return f"{asked}  {record.client_address or '-'}  {record.rule or '-'}  {record.request_id}"

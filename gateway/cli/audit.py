@@ -12,10 +12,11 @@ import typer
 
 from gateway.audit import Report, arguments_digest, result_digest
 from gateway.audit.reading import Wanted
-from gateway.cli.audit_tail import Shown, watch
+from gateway.cli.audit_tail import MOST_OF_A_LINE, Shown, watch
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out, printable
 from gateway.cli.serve import read_settings
 from gateway.stores import audit_reader
+from gateway.stores.audit_tail import FileTail, StreamTail, Tail
 
 app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True)
 
@@ -71,7 +72,9 @@ def export(
 
 @app.command()
 def tail(
-    path: Annotated[Path | None, typer.Argument(help="The log; by default the first file of GATEWAY_AUDIT.")] = None,
+    log: Annotated[
+        str | None, typer.Argument(help="A file, or redis:STREAM; by default the first file of GATEWAY_AUDIT.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, over rotations.")] = False,
     count: Annotated[int, typer.Option("-n", min=0, help="How many of the last events.")] = 20,
     principal: Annotated[str, typer.Option(help="Subject or client id; * and ? stand for others.")] = "",
@@ -81,12 +84,20 @@ def tail(
 ) -> None:
     """Show the last events, one line each, and with --follow what comes. Exit 1 when a line is no record."""
     shown = Shown(Wanted(principal, tool, outcome or ()), as_they_are=json_output)
-    log = path or _first_file()
+    place = log or str(_first_file())
     try:
-        watch(log, shown, count, follow=follow)
+        watch(_tail_of(place, shown, count), shown, count, follow=follow)
     except OSError as error:
-        fail(f"{error.filename or log} cannot be read: {error.strerror}", UNUSABLE)
+        fail(f"{error.filename or place} cannot be read: {error.strerror}", UNUSABLE)
+    except ValueError as error:
+        fail(str(error), UNUSABLE)
     raise typer.Exit(NO if shown.invalid else 0)
+
+
+def _tail_of(place: str, shown: Shown, count: int) -> Tail:
+    if place.startswith(_STREAM):
+        return StreamTail(_redis_url(), _stream(place), last=count if shown.everything else None)
+    return FileTail(Path(place), from_end=count * MOST_OF_A_LINE if shown.everything else None)
 
 
 def _first_file() -> Path:

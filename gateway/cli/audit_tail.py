@@ -7,14 +7,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from gateway.audit.reading import Record, Wanted, described, read_record
 from gateway.cli.output import err, out, printable
-from gateway.stores.audit_tail import FileTail
+from gateway.stores.audit_tail import Tail
 
 _PAUSE = 0.2  # seconds
-_MOST_OF_A_LINE = 16 << 10
+MOST_OF_A_LINE = 16 << 10
+"""Bytes."""
 _SHOWN_OF_INVALID = 80
 
 _STYLES = {"ok": "green", "": "dim", "tool_error": "yellow", "backend_error": "yellow", "aborted": "yellow"}
@@ -58,13 +58,12 @@ class Shown:
         sys.stdout.flush()
 
 
-def watch(path: Path, shown: Shown, count: int, *, follow: bool, pause: Callable[[float], None] = time.sleep) -> None:
+def watch(log: Tail, shown: Shown, count: int, *, follow: bool, pause: Callable[[float], None] = time.sleep) -> None:
     """Show the last ``count`` wanted events and, with ``follow``, those that come, until interrupted or not read.
 
     Raises:
-        OSError: the log cannot be read.
+        OSError: the log cannot be read any more.
     """
-    log = FileTail(path, from_end=count * _MOST_OF_A_LINE if shown.everything else None)
     try:
         shown.show(deque(shown.chosen(log.read()), maxlen=count))
         while follow:

@@ -194,12 +194,34 @@ class StreamLog:
 
     def lines(self) -> Iterator[bytes]:
         """Every line with its newline, the oldest first."""
-        after = "-"
-        while self._end:
+        for _, line in self._after("", self._end):
+            yield line + b"\n"
+
+    def last(self, count: int) -> list[bytes]:
+        """The last lines, without their newlines."""
+        if not (count and self._end):
+            return []
+        with _as_os_errors():
+            found = self._redis.xrevrange(self._stream, self._end, count=count)
+        return [_line_of(entry) for entry in reversed(found)]
+
+    def coming(self) -> Iterator[bytes]:
+        """The lines that were appended since the end was looked at, without their newlines."""
+        for entry_id, line in self._after(self._end, "+"):
+            self._end = entry_id
+            yield line
+
+    def _after(self, entry_id: str, end: str) -> Iterator[tuple[str, bytes]]:
+        page: list[Entry] = []
+        while end and (not page or len(page) == PAGE):
             with _as_os_errors():
-                page = self._redis.xrange(self._stream, after, self._end, count=PAGE)
-            for entry in page:
-                yield _line_of(entry) + b"\n"
-            if len(page) < PAGE:
+                page = self._redis.xrange(self._stream, f"({entry_id}" if entry_id else "-", end, count=PAGE)
+            if not page:
                 return
-            after = f"({page[-1][0].decode()}"
+            for each in page:
+                entry_id = each[0].decode()
+                yield entry_id, _line_of(each)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()

@@ -1,14 +1,59 @@
-"""The lines of a log as they come, over rotations."""
+"""The lines of a log as they come: of a file, over rotations, or of a stream in Redis."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
+from gateway.stores.audit_redis import StreamLog
 from gateway.stores.audit_rotation import former_files
 
 _CHUNK = 1 << 20
+
+
+class Tail(Protocol):
+    """Lines to be read as they come. Every method may raise OSError."""
+
+    @property
+    def torn(self) -> bool:
+        """Whether what was read last is a line without an end."""
+        ...
+
+    def read(self) -> Iterable[bytes]:
+        """The lines, without their newlines, that are complete and were not read yet."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class StreamTail:
+    """Reads a stream that is appended to meanwhile. ``last``: begin so many lines before the end; None is all.
+
+    Raises:
+        OSError: Redis is away or refuses.
+        ValueError: the URL is not one of Redis.
+    """
+
+    torn = False
+
+    def __init__(self, url: str, stream: str, *, last: int | None = None) -> None:
+        self._log = StreamLog(url, stream)
+        self._first: Iterable[bytes] | None = (
+            (line[:-1] for line in self._log.lines()) if last is None else self._log.last(last)
+        )
+
+    def read(self) -> Iterator[bytes]:
+        """See ``Tail``."""
+        first, self._first = self._first, None
+        yield from first if first is not None else self._log.coming()
+
+    def close(self) -> None:
+        """See ``Tail``."""
+        self._log.close()
 
 
 class FileTail:

@@ -1,7 +1,10 @@
 """The audit in a stream of a real Redis-compatible server: exactly once, linked, verified, exported."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from gateway.stores.audit_files import FileSink
 from gateway.stores.audit_log import AuditWriter
 from gateway.stores.audit_reader import export, verify, verify_stream
 from gateway.stores.audit_redis import RedisSink, StreamLog, heads_key
+from gateway.stores.audit_tail import StreamTail
 
 from .valkey import Valkey, until
 
@@ -173,6 +177,43 @@ def test_an_export_verifies_like_its_stream(exported: tuple[Path, bytes]) -> Non
 def test_an_export_never_replaces_a_file(valkey_url: str, exported: tuple[Path, bytes]) -> None:
     with pytest.raises(FileExistsError):
         export(valkey_url, "audit-exported", exported[0])
+
+
+# The command
+
+
+def tail(url: str, stream: str, *options: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "audit", "tail", f"redis:{stream}", *options],
+        env={"PATH": os.environ["PATH"], "GATEWAY_REDIS_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_the_last_events_of_a_stream_are_shown(valkey_url: str, stream: str) -> None:
+    sink = RedisSink(valkey_url, stream, "w", KEY)
+    sink.write(bodies(*map(str, range(30))), sync=False)
+    assert [line.split()[-1] for line in tail(valkey_url, stream, "-n", "3")] == ["27", "28", "29"]
+    assert tail(valkey_url, stream, "-n", "3", "--outcome", "ok") == tail(valkey_url, stream, "-n", "0") == []
+    lines = [line.decode() for line in lines_of(valkey_url, stream)]
+    assert tail(valkey_url, stream, "-n", "99", "--json", "--outcome", "aborted") == lines
+
+
+def test_what_comes_into_a_stream_is_read_once(valkey_url: str, stream: str) -> None:
+    sink, empty = RedisSink(valkey_url, stream, "w", KEY), StreamTail(valkey_url, stream)
+    sink.write(bodies("a", "b"), sync=False)
+    log = StreamTail(valkey_url, stream, last=1)
+    assert (len(list(log.read())), len(list(log.read()))) == (1, 0)
+    sink.write(bodies(*map(str, range(2500))), sync=False)
+    assert [json.loads(line)["request_id"] for line in log.read()] == list(map(str, range(2500)))
+    assert (len(list(empty.read())), len(list(empty.read())), len(list(empty.read()))) == (0, 2502, 0)
+    for each in (log, empty):
+        each.close()
 
 
 # When it fails
