@@ -70,7 +70,7 @@ class AccountBackend(RouteBackend):
         """The question, or a refusal that says what to do where it cannot be put or was answered with no."""
         if answer is not None and not _accepted(answer):
             raise link.not_connected(self._route, "The person declined to connect it; ask before you call again.")
-        url = self._connections.link(self._route, request.principal)
+        url = self._connections.invite(self._route, request.principal)
         question: JsonObject = {
             "method": "elicitation/create",
             "params": {

@@ -36,11 +36,11 @@ class Flow(Protocol):
         """Whether browsers come over https."""
         ...
 
-    async def page(self, link: str, browser: str) -> Any:
+    async def page(self, invitation: str, browser: str) -> Any:
         """What is shown: a ``Page``."""
         ...
 
-    async def begin(self, link: str, browser: str, form: str) -> str:
+    async def begin(self, invitation: str, browser: str, form: str) -> str:
         """Where the person is sent."""
         ...
 
@@ -50,7 +50,7 @@ class Flow(Protocol):
 
 
 def connect_app(flow: Flow, failure: type[Exception]) -> FastAPI:
-    """``/connect/<link>`` and ``/connect/callback``. ``failure`` is what the flow raises."""
+    """``/connect/<invitation>`` and ``/connect/callback``. ``failure`` is what the flow raises."""
     app = FastAPI(title="mcp-gateway connect", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     @app.get("/connect/callback")
@@ -58,21 +58,21 @@ def connect_app(flow: Flow, failure: type[Exception]) -> FastAPI:
         route = await flow.finish(dict(request.query_params), _browser(request, flow))
         return _html("Connected", f"<p>Your account for <b>{escape(route)}</b> is connected.</p><p>{_BACK}</p>")
 
-    @app.get("/connect/{link}")
-    async def shown(link: str, request: Request) -> Response:
+    @app.get("/connect/{invitation}")
+    async def shown(invitation: str, request: Request) -> Response:
         browser = _browser(request, flow) or secrets.token_urlsafe(32)
-        page = await flow.page(link, browser)
+        page = await flow.page(invitation, browser)
         response = _html("Connect an account", _confirmation(page), server=page.server)
         response.set_cookie(
             _cookie(flow), browser, max_age=_COOKIE_SECONDS, path="/", secure=flow.secure, httponly=True, samesite="lax"
         )
         return response
 
-    @app.post("/connect/{link}")
-    async def confirmed(link: str, request: Request) -> Response:
+    @app.post("/connect/{invitation}")
+    async def confirmed(invitation: str, request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return _failed("This form was sent by another site.", 403)
-        url = await flow.begin(link, _browser(request, flow), await _form(request))
+        url = await flow.begin(invitation, _browser(request, flow), await _form(request))
         return Response(status_code=303, headers={"location": url, **_headers()})
 
     @app.exception_handler(failure)

@@ -74,8 +74,9 @@ def _with(request: BackendRequest, token: str, seconds: float) -> BackendRequest
 
 
 class Bearing(httpx2.AsyncBaseTransport):
-    """Requests of one session, which bear the token of their own principal, or else of the session's.
+    """Requests of one session, each of which bears the token that its principal has for it.
 
+    What is sent beside requests bears that of the latest one: the token that the session began with may have ended.
     A token that is not to be had, or not accepted, is a ``ConnectError`` whose cause is ``NoCredentials``.
     """
 
@@ -86,7 +87,7 @@ class Bearing(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send it; a second time if its token is not accepted and there is another."""
-        caller: Principal = request.extensions.pop(CALLER, self._principal)
+        caller = self._principal = request.extensions.pop(CALLER, self._principal)
         token = await self._token(caller)
         response = await self._send(request, token)
         if response.status_code == 401 and self._source.refused(caller, token):

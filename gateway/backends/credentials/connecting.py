@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from gateway.backends.credentials import forms
-from gateway.backends.credentials.endpoint import Place, TokenEndpoint
+from gateway.backends.credentials.endpoint import Authority, TokenEndpoint
 from gateway.backends.credentials.granting import GrantTokens
 from gateway.backends.credentials.grants import Grants
 from gateway.backends.credentials.tokens import TokenRefusedError
@@ -32,7 +32,7 @@ from gateway.vault import Vault, VaultAway
 
 logger = logging.getLogger(__name__)
 
-LINK = 15 * 60.0
+INVITED = 15 * 60.0
 """Seconds in which a link must be opened, and the page's form be sent."""
 
 FLOW = 10 * 60.0
@@ -97,7 +97,7 @@ class Connections:
         record: Callable[[str, Principal], None] = lambda _route, _principal: None,
     ) -> None:
         self.grants = grants
-        self._links = Sealer(keys, b"connect-link")
+        self._invitations = Sealer(keys, b"connect-invite")
         self._forms = Sealer(keys, b"connect-form")
         self._states = Sealer(keys, b"connect-state")
         self._vault = vault
@@ -119,41 +119,41 @@ class Connections:
         """Whether browsers reach the gateway over https."""
         return self._base().startswith("https:")
 
-    def link(self, route: str, principal: Principal) -> str:
+    def invite(self, route: str, principal: Principal) -> str:
         """The URL that a principal is asked to open. It says nothing to others, and grants nothing by being opened."""
-        until = self._now() + LINK
-        sealed = self._links.seal(msgspec.json.encode([until, route, principal.issuer, principal.subject]))
+        until = self._now() + INVITED
+        sealed = self._invitations.seal(msgspec.json.encode([until, route, principal.issuer, principal.subject]))
         return f"{self._base()}{PATH}{sealed}"
 
-    async def page(self, link: str, browser: str) -> Page:
+    async def page(self, invitation: str, browser: str) -> Page:
         """What is shown before anything is done. ``browser`` is the secret of its cookie.
 
         Raises:
             ConnectError: the link is none of ours, or not any more.
         """
-        route, principal = self._opened(link)
-        place = await self._place(route)
-        form = self._forms.seal(msgspec.json.encode([_digest(link), _digest(browser)]))
-        server = urlsplit(place.server.authorization_url or "").netloc
+        route, principal = self._opened(invitation)
+        authority = await self._authority(route)
+        form = self._forms.seal(msgspec.json.encode([_digest(invitation), _digest(browser)]))
+        server = urlsplit(authority.server.authorization_url or "").netloc
         return Page(route, principal.subject, principal.issuer, server, form)
 
-    async def begin(self, link: str, browser: str, form: str) -> str:
+    async def begin(self, invitation: str, browser: str, form: str) -> str:
         """The URL at the authorization server. The link is used up.
 
         Raises:
             ConnectError: the form was not of this page, or the link was used.
         """
-        route, principal = self._opened(link)
+        route, principal = self._opened(invitation)
         shown = self._forms.open(form)
-        if shown is None or not browser or msgspec.json.decode(shown) != [_digest(link), _digest(browser)]:
+        if shown is None or not browser or msgspec.json.decode(shown) != [_digest(invitation), _digest(browser)]:
             raise ConnectError("This form does not belong to this browser. Open the link again.", 403)
-        place = await self._place(route)
-        await self._use(link, LINK, "This link was used. Call the tool again for another.")
+        authority = await self._authority(route)
+        await self._use(invitation, INVITED, "This link was used. Call the tool again for another.")
         verifier = secrets.token_urlsafe(48)
         until = self._now() + FLOW
         parts = [until, route, principal.issuer, principal.subject, verifier, _digest(browser)]
         state = self._states.seal(msgspec.json.encode(parts))
-        return self._authorization_url(self._accounts[route], place, state, verifier)
+        return self._authorization_url(self._accounts[route], authority, state, verifier)
 
     async def finish(self, answer: Mapping[str, str], browser: str) -> str:
         """Keep what was granted; gives the route.
@@ -163,14 +163,14 @@ class Connections:
         """
         route, principal, verifier = self._started(answer.get("state", ""), browser)
         await self._use(answer["state"], FLOW, "This answer was used already.")
-        place = await self._place(route)
-        _check_answer(answer, place)
+        authority = await self._authority(route)
+        _check_answer(answer, authority)
         account = self._accounts[route]
         try:
             token = await account.endpoint.ask(
                 forms.authorization_code(answer["code"], verifier, self._base() + CALLBACK), scoped=False
             )
-            self._check_person(token.id_token, place, principal)
+            self._check_person(token.id_token, authority, principal)
             await self.grants.keep(route, principal, token)
         except (TokenRefusedError, UnusableError) as failure:
             logger.warning("%s: an account could not be connected: %s", route, failure)
@@ -188,8 +188,8 @@ class Connections:
         parts = urlsplit(auth.resource)
         return f"{parts.scheme}://{parts.netloc}"
 
-    def _opened(self, link: str) -> tuple[str, Principal]:
-        plain = self._links.open(link)
+    def _opened(self, invitation: str) -> tuple[str, Principal]:
+        plain = self._invitations.open(invitation)
         if plain is not None:
             until, route, issuer, subject = msgspec.json.decode(plain)
             if until > self._now() and route in self._accounts:
@@ -214,18 +214,20 @@ class Connections:
         if not first:
             raise ConnectError(otherwise, 409)
 
-    async def _place(self, route: str) -> Place:
+    async def _authority(self, route: str) -> Authority:
         try:
-            place = await self._accounts[route].endpoint.place()
+            authority = await self._accounts[route].endpoint.authority()
         except UnusableError as failure:
             logger.warning("%s: its authorization server is not known: %s", route, failure)
             raise ConnectError("The authorization server cannot be reached now. Try again later.", 502) from None
-        if place.server.authorization_url is None or (place.issuer and "S256" not in place.server.challenges):
+        if authority.server.authorization_url is None or (
+            authority.issuer and "S256" not in authority.server.challenges
+        ):
             logger.warning("%s: its authorization server has no authorization endpoint with PKCE (S256)", route)
             raise ConnectError("The authorization server does not offer what is needed.", 502)
-        return place
+        return authority
 
-    def _authorization_url(self, account: Account, place: Place, state: str, verifier: str) -> str:
+    def _authorization_url(self, account: Account, authority: Authority, state: str, verifier: str) -> str:
         """RFC 6749 section 4.1.1 with PKCE (RFC 7636 section 4.3) and a resource (RFC 8707)."""
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
@@ -236,27 +238,30 @@ class Connections:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        asked = forms.targeted(
-            query, account.client, resource=account.endpoint.resource(place), scopes=account.endpoint.scopes(place)
-        )
-        url = str(place.server.authorization_url)
+        scopes = account.endpoint.scopes(authority)
+        if "offline_access" in scopes:  # else it is ignored (OpenID Connect Core, section 11)
+            query["prompt"] = "consent"
+        asked = forms.targeted(query, account.client, resource=account.endpoint.resource(authority), scopes=scopes)
+        url = str(authority.server.authorization_url)
         return f"{url}{'&' if '?' in url else '?'}{urlencode(asked)}"
 
-    def _check_person(self, id_token: str | None, place: Place, principal: Principal) -> None:
+    def _check_person(self, id_token: str | None, authority: Authority, principal: Principal) -> None:
         """Who signed in is who called, where both are told by the same issuer (the token came from it directly)."""
         auth = self._auth()
         known = next((one for one in auth.issuers if one.issuer == principal.issuer), None) if auth else None
-        if id_token is None or known is None or place.issuer != principal.issuer:
+        if id_token is None or known is None or authority.issuer != principal.issuer:
             return
         claims = _claims(id_token)
-        if claims.get("iss") != place.issuer or claims.get(known.subject_claim) != principal.subject:
+        if claims.get("iss") != authority.issuer or claims.get(known.subject_claim) != principal.subject:
             raise ConnectError("You signed in as somebody else than the one who was asked. Nothing was connected.", 403)
 
 
-def _check_answer(answer: Mapping[str, str], place: Place) -> None:
+def _check_answer(answer: Mapping[str, str], authority: Authority) -> None:
     """RFC 6749 section 4.1.2, and who answers (RFC 9207 section 2.4)."""
     said = answer.get("iss")
-    if (said is None and place.server.names_issuer) or (said is not None and place.issuer and said != place.issuer):
+    if (said is None and authority.server.names_issuer) or (
+        said is not None and authority.issuer and said != authority.issuer
+    ):
         raise ConnectError("The answer is of another authorization server. Nothing was connected.")
     if "error" in answer:
         raise ConnectError("Nothing was granted, so nothing was connected.")

@@ -27,7 +27,7 @@ _PROBE = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Authority:
     """Where tokens are had. ``audience`` is whom a client's assertion is for, ``scopes`` what the backend wants."""
 
     server: Server
@@ -67,7 +67,7 @@ class TokenEndpoint:
         self._clients: dict[Reach, httpx2.AsyncClient] = {}
         self._clock = clock
         self._now = now
-        self._place: Place | None = None
+        self._authority: Authority | None = None
         self._issuer: str | None = client.issuer
 
     async def ask(self, form: forms.Form, *, scoped: bool = True) -> Token:
@@ -77,40 +77,45 @@ class TokenEndpoint:
             TokenRefusedError: the server says no.
             UnusableError: it says nothing of use, or is not to be found.
         """
-        place = await self.place()
-        scopes = self.scopes(place) if scoped else ()
-        form = forms.targeted(form, self._client, resource=self.resource(place), scopes=scopes)
+        authority = await self.authority()
+        scopes = self.scopes(authority) if scoped else ()
+        form = forms.targeted(form, self._client, resource=self.resource(authority), scopes=scopes)
         form, headers = forms.authenticated(
-            form, self._client, audience=place.audience, method=self._method(place), now=self._now()
+            form, self._client, audience=authority.audience, method=self._method(authority), now=self._now()
         )
         try:
             status, body = await exchange(
-                self._http(place.reach), "POST", place.server.token_url, timeout=SECONDS, data=form, headers=headers
+                self._http(authority.reach),
+                "POST",
+                authority.server.token_url,
+                timeout=SECONDS,
+                data=form,
+                headers=headers,
             )
             return read_token(status, body, self._clock())
         except UnusableError:
-            self._place = None  # it may have moved
+            self._authority = None  # it may have moved
             raise
 
-    async def place(self) -> Place:
+    async def authority(self) -> Authority:
         """Where tokens are had, found out once.
 
         Raises:
             UnusableError: it is not to be found.
         """
-        if self._place is None:
-            self._place = await self._find()
-        return self._place
+        if self._authority is None:
+            self._authority = await self._find()
+        return self._authority
 
     async def aclose(self) -> None:
         """Close the connections."""
         for client in self._clients.values():
             await client.aclose()
 
-    async def _find(self) -> Place:
+    async def _find(self) -> Authority:
         if self._client.token_url is not None:
             named = self._client.authorization_url if isinstance(self._client, AuthorizationCode) else None
-            return Place(Server(self._client.token_url, named), "configured", self._client.token_url)
+            return Authority(Server(self._client.token_url, named), "configured", self._client.token_url)
         if self._client.issuer is not None:
             return await self._at(self._client.issuer, "configured")
         protected, challenge = await self._protected()
@@ -126,13 +131,13 @@ class TokenEndpoint:
         private = isinstance(self._client, ClientCredentials | AuthorizationCode) and self._client.allow_private
         return "configured" if private else "public"
 
-    async def _at(self, issuer: str, reach: Reach) -> Place:
+    async def _at(self, issuer: str, reach: Reach) -> Authority:
         def server(body: bytes) -> Server:
             return metadata.server_of(as_object(body), issuer)
 
         found = await self._first(metadata.authorization_server_urls(issuer), reach, server)
         onward = reach_of(found.token_url, issuer) if reach == "configured" and not self._private() else reach
-        return Place(found, onward, issuer, issuer)
+        return Authority(found, onward, issuer, issuer)
 
     def _private(self) -> bool:
         return self._elsewhere == "configured"
@@ -177,16 +182,16 @@ class TokenEndpoint:
             self._clients[reach] = self._make_client(reach)
         return self._clients[reach]
 
-    def resource(self, place: Place) -> str | None:
+    def resource(self, authority: Authority) -> str | None:
         """``resource`` of requests there (RFC 8707)."""
         wanted = self._client.resource
-        return None if wanted == "none" else wanted or place.resource or self._backend
+        return None if wanted == "none" else wanted or authority.resource or self._backend
 
-    def scopes(self, place: Place) -> tuple[str, ...]:
+    def scopes(self, authority: Authority) -> tuple[str, ...]:
         """The scopes that are asked for there."""
-        return self._client.scopes or place.scopes
+        return self._client.scopes or authority.scopes
 
-    def _method(self, place: Place) -> Literal["basic", "post"]:
+    def _method(self, authority: Authority) -> Literal["basic", "post"]:
         if self._client.client_auth is not None:
             return self._client.client_auth
-        return "post" if metadata.only_post(place.server.methods) else "basic"
+        return "post" if metadata.only_post(authority.server.methods) else "basic"

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.backends.credentials.connecting import FLOW, LINK, Account, ConnectError, Connections
+from gateway.backends.credentials.connecting import FLOW, INVITED, Account, ConnectError, Connections
 from gateway.backends.credentials.granting import GrantTokens
 from gateway.backends.credentials.grants import Grants
 from gateway.backends.credentials.service import StaticToken
@@ -45,7 +45,7 @@ class World:
         self.flow.register("tools", Account(tokens, endpoint._client))
 
     def link(self, principal: Principal = ALICE) -> str:
-        url = self.flow.link("tools", principal)
+        url = self.flow.invite("tools", principal)
         assert url.startswith("https://g.example/connect/")
         return url.rpartition("/")[2]
 
@@ -86,6 +86,15 @@ async def test_from_the_link_to_the_grant() -> None:
     assert world.recorded == [("tools", ALICE)]
 
 
+async def test_consent_is_asked_for_where_the_grant_is_to_be_renewed() -> None:
+    world = World()
+    assert "prompt" not in await world.begun()
+    endpoint = world.provider.endpoint("authorization_code", issuer=ISSUER, scopes="[offline_access]")
+    tokens = GrantTokens("tools", endpoint, StaticToken(""), world.grants)
+    world.flow.register("tools", Account(tokens, endpoint._client))
+    assert (await world.begun())["prompt"] == "consent"
+
+
 async def test_the_page_names_the_route_the_principal_and_the_server_and_opening_it_uses_nothing_up() -> None:
     world = World()
     link = world.link()
@@ -111,7 +120,7 @@ async def test_a_link_works_once_and_soon() -> None:
     with pytest.raises(ConnectError, match="was used"):
         await world.flow.begin(link, "b", page.form)
     late = world.link()
-    world.provider.now += LINK
+    world.provider.now += INVITED
     with pytest.raises(ConnectError, match="not valid"):
         await world.flow.page(late, "b")
 
