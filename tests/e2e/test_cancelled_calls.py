@@ -18,6 +18,7 @@ TOGETHER = 50
 ROUNDS = 10
 
 ROUTES = """
+principal_concurrency: off
 routes:
   - {{name: modern, backend: {{url: "{modern}"}}, scopes: [all]}}
   - {{name: legacy, backend: {{url: "{legacy}"}}, scopes: [all]}}
