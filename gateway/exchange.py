@@ -34,9 +34,9 @@ from gateway.seen import SeenUris
 class Rules:
     """One snapshot of everything that decides: a request reads it once, a reload replaces it as a whole.
 
-    ``scopes`` has for each toolset every scope that something of it may need; ``opening_urls`` are the routes whose
-    backends may ask people to open URLs. ``remembers``: whether a token, as ``Authorization`` values, was accepted
-    before and has not expired.
+    ``scopes`` has for each toolset what a client is told to ask for before its first call; ``opening_urls`` are the
+    routes whose backends may ask people to open URLs. ``remembers``: whether a token, as ``Authorization`` values, was
+    accepted before and has not expired.
     """
 
     authenticate: Authenticate

@@ -195,7 +195,7 @@ class Rulebook:
             routes=routes,
             catalog=self._catalogs.build(routes, self._listings, self.lock),
             backends=dict(self.backends),
-            scopes={None: routes.scopes(), **{name: routes.scopes(name) for name in routes.toolsets}},
+            scopes={toolset: routes.initial_scopes(toolset) for toolset in (None, *routes.toolsets)},
             by_name={route.name: route for route in routes.routes},
             opening_urls=routes.opening_urls(),
             remembers=issuers.authenticate.remembers if issuers is not None else _nothing,

@@ -119,6 +119,12 @@ class Auth(Model):
         default={}, description="Scopes that include others, such as `deploy:admin: [deploy:read, deploy:write]`."
     )
 
+    initial_scopes: Scopes | None = Field(
+        default=None,
+        description="Scopes that a client without a token is told to ask for; what a call needs beyond them it is told "
+        "then. Default: all that something needs. Issuers may refuse a client that asks for more than it may have.",
+    )
+
     @field_validator("issuers", mode="after")
     @classmethod
     def _complete(cls, issuers: tuple[Issuer, ...], info: ValidationInfo) -> tuple[Issuer, ...]:

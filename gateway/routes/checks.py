@@ -40,8 +40,12 @@ def of_values(data: dict[str, Any]) -> Iterator[Finding]:
 
 def of_models(routes: Routes) -> Iterator[Finding]:
     """A timeout is not longer than the end that holds for it, wherever the two are written; costs fit their limits;
-    whoever has a token of their own is known.
+    whoever has a token of their own is known; scopes that clients are told to ask for open something.
     """
+    initial = routes.auth.initial_scopes if routes.auth is not None else None
+    for index, scope in enumerate(initial or ()):
+        if scope not in routes.initial_scopes():
+            yield ("auth", "initial_scopes", index), f"no rule needs '{scope}'", "name scopes of routes or tools"
     for index, route in enumerate(routes.routes):
         credentials = route.backend.credentials
         if credentials is not None and credentials.per_principal and routes.auth is None:

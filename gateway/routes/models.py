@@ -275,6 +275,13 @@ class Routes(Model):
         alone = self.auth is None
         return frozenset(route.name for route in self.routes if route.backend.may_open_urls(alone=alone))
 
+    def initial_scopes(self, toolset: str | None = None) -> frozenset[str]:
+        """What a client of a toolset is told to ask for at first: of the configured ones, those that open something."""
+        scopes, auth = self.scopes(toolset), self.auth
+        if auth is None or auth.initial_scopes is None:
+            return scopes
+        return frozenset(scope for scope in auth.initial_scopes if auth.expand(frozenset({scope})) & scopes)
+
     @model_validator(mode="after")
     def _inherit(self) -> Routes:
         limits = limits_of(self.limits, "limits")

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.e2e.harness import ROOT, Client, Gateway, free_port, until
 
-from .issuers import http
+from .issuers import RESOURCE, http
 
 READ, WRITE = "deploy__list_services", "deploy__rollback"
 ARGUMENTS = {READ: {}, WRITE: {"service": "checkout", "environment": "staging", "reason": "to see it"}}
@@ -68,7 +68,7 @@ def gateway(folder: Path, auth: str, **environ: str) -> Iterator[Behind]:
     """Start it with this ``auth`` and the routes of ``examples/keycloak``."""
     routes = (ROOT / "examples/keycloak/routes.yaml").read_text().partition("\nroutes:")[2]
     folder.mkdir()
-    one = Behind(folder, f"{auth}routes:{routes}", environ)
+    one = Behind(folder, f"{auth}routes:{routes}", environ, port=int(RESOURCE.rsplit(":", 1)[1].partition("/")[0]))
     one.start()
     try:
         yield one

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.e2e.harness import NO_TLS, free_port
 
-RESOURCE = "https://mcp.example.com/mcp"
+RESOURCE = f"http://127.0.0.1:{free_port()}/mcp"
+"""The gateway's own URL, as its clients know it: those that follow the specification compare the two."""
 REALM = "agents"
 REDIRECT = "http://127.0.0.1/callback"
 STARTED_SECONDS = 180.0
@@ -108,7 +109,7 @@ class Keycloak:
             "code_challenge_method": "S256",
             "resource": RESOURCE,
         }
-        code = self._signed_in(asked, user)
+        code = self.sign_in(self.endpoint("auth") + "?" + urlencode(asked), user)["code"]
         form = {
             "grant_type": "authorization_code",
             "client_id": client,
@@ -148,7 +149,8 @@ class Keycloak:
 
     def other_realm(self) -> None:
         """A second realm with a client ``ci`` that writes the same audience."""
-        realm = json.loads((_EXAMPLES / "keycloak" / "realm.json").read_text())
+        placeholder = "${AGENTS_RESOURCE:https://mcp.example.com/mcp}"
+        realm = json.loads((_EXAMPLES / "keycloak" / "realm.json").read_text().replace(placeholder, RESOURCE))
         realm |= {"realm": "others", "users": []}
         for client in realm["clients"]:
             if "secret" in client:
@@ -176,21 +178,25 @@ class Keycloak:
         }
         return {"Authorization": f"Bearer {token_of(http('POST', self.endpoint('token', 'master'), data=form))}"}
 
-    def _signed_in(self, asked: dict[str, str], user: str) -> str:
-        """Through the login page, once a user and a browser; the code that comes back."""
-        page = self._browse("GET", self.endpoint("auth"), params=asked)
+    def sign_in(self, url: str, user: str) -> dict[str, str]:
+        """What a browser brings back from the authorization endpoint, through the login page where there is one."""
+        page = self._browse("GET", url)
         if page.status_code == 200:
             action = re.search(r'action="([^"]+)"', page.text)
             assert action is not None, page.text[:500]
             form = {"username": user, "password": self.password, "credentialId": ""}
             page = self._browse("POST", html.unescape(action[1]), data=form)
         assert page.status_code in (302, 303), page.text[:500]
-        answer = parse_qs(urlsplit(page.headers["location"]).query)
+        answer = {name: values[0] for name, values in parse_qs(urlsplit(page.headers["location"]).query).items()}
         if "error" in answer:
-            raise Refused(answer["error"][0])
-        assert answer["state"] == [asked["state"]]
-        assert answer["iss"] == [self.issuer]
-        return answer["code"][0]
+            raise Refused(f"{answer['error']} {answer.get('error_description', '')} {url}")
+        assert answer["state"] == parse_qs(urlsplit(url).query)["state"][0]
+        assert answer["iss"] == self.issuer
+        return answer
+
+    def forget(self) -> None:
+        """Another browser."""
+        self._cookies.clear()
 
     def _browse(self, method: str, url: str, **request: Any) -> httpx2.Response:
         """Cookies are kept by hand: they are marked Secure, and this machine's loopback counts as that to a browser."""
@@ -220,6 +226,7 @@ def keycloak(folder: Path, java: Path, state: Path) -> Iterator[Keycloak]:
         "JAVA_OPTS_APPEND": "-Xmx700m",
         "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
         "KC_BOOTSTRAP_ADMIN_PASSWORD": one.admin_password,
+        "AGENTS_RESOURCE": RESOURCE,
         "AGENTS_CLIENT_SECRET": one.secret,
         "AGENTS_USER_PASSWORD": one.password,
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.e2e.harness import until
 
 from . import install
+from .client import McpClient
 from .gateway import READ, SOON, WRITE, Behind, gateway, shipped_auth
 from .issuers import RESOURCE, Keycloak, Refused, keycloak, part_of
 
@@ -21,7 +22,7 @@ def run(folder: Path, deploy_url: str, check: Run) -> None:
     """
     java, unpacked = install.java(), install.keycloak()
     with keycloak(unpacked, java, folder) as idp:
-        shared = {"KEYCLOAK_ISSUER": idp.issuer, "DEPLOY_URL": deploy_url}
+        shared = {"KEYCLOAK_ISSUER": idp.issuer, "DEPLOY_URL": deploy_url, "AGENTS_RESOURCE": RESOURCE}
         auth = shipped_auth().replace("auth:\n", f"auth:\n{SOON}", 1)
         with gateway(folder / "by-keys", auth, **shared) as one:
             for test in (_Flows(idp, one), _Refusals(idp, one), _Rotation(idp, one)):
@@ -72,7 +73,16 @@ class _Flows:
     def the_metadata_of_the_gateway_leads_to_the_realm(self) -> None:
         document = self._gateway.get("/.well-known/oauth-protected-resource/mcp").json()
         assert document["authorization_servers"] == [self._idp.issuer]
-        assert document["scopes_supported"] == ["deploy:read", "deploy:write"]
+        assert document["scopes_supported"] == ["deploy:read"]
+
+    def an_mcp_client_goes_from_a_401_to_a_call_and_steps_up_for_another(self) -> None:
+        self._idp.forget()
+        client = McpClient(self._idp, "desktop", "bob")
+        assert "checkout" in client.call(READ)
+        assert client.scopes == ["deploy:read"]
+        client.call(WRITE)
+        assert client.scopes == ["deploy:read", "deploy:write"]
+        self._idp.forget()
 
 
 class _Refusals:

@@ -5,6 +5,7 @@ The claims are those of real tokens of each product, with made-up values.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -230,6 +231,30 @@ async def test_an_opaque_token_is_asked_about_at_its_issuer() -> None:
     authenticate = TokenAuthenticator(settings("Opaque tokens"), Keys(), lambda: NOW, introspect=introspect)
     principal = await authenticate([b"Bearer 2YotnFZFEjr1zCsicMWpAA"])
     assert (principal.subject, principal.client_id, principal.scopes) == ("ada", "agent", {"deploy:read"})
+
+
+def test_the_example_realm_has_what_the_example_routes_ask_for() -> None:
+    folder = Path(__file__).parents[3] / "examples/keycloak"
+    realm = json.loads((folder / "realm.json").read_text())
+    environ = {
+        "KEYCLOAK_ISSUER": "https://sso/realms/agents",
+        "AGENTS_RESOURCE": RESOURCE,
+        "DEPLOY_URL": "http://d/mcp",
+    }
+    routes = parse((folder / "routes.yaml").read_text(), source="routes.yaml", environ=environ)
+    scopes = {scope["name"]: scope for scope in realm["clientScopes"]}
+    assert routes.scopes() <= set(scopes)
+    audiences = [
+        mapper["config"].get("included.custom.audience") for mapper in scopes["mcp-gateway"]["protocolMappers"]
+    ]
+    assert "${AGENTS_RESOURCE:https://mcp.example.com/mcp}" in audiences
+    clients = {client["clientId"]: client for client in realm["clients"]}
+    asking = set(clients["desktop"]["optionalClientScopes"])
+    assert routes.initial_scopes() <= asking
+    assert "offline_access" in asking
+    for client in clients.values():
+        assert {*client["defaultClientScopes"], *client["optionalClientScopes"]} <= set(scopes)
+        assert "secret" not in client or client["secret"] == "${AGENTS_CLIENT_SECRET}"
 
 
 def test_every_provider_of_the_table_has_its_settings() -> None:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.models import Limit
-from gateway.routes import Defaults, Route, Routes, parse
+from gateway.routes import ConfigError, Defaults, Route, Routes, parse
 from gateway.routes.reference import json_schema
 
 EVERYTHING = """
@@ -207,3 +207,50 @@ routes:
   - {name: denied, backend: {command: [c], url_elicitation: false}}
 """
     assert parse(text, source="routes.yaml", environ={}).opening_urls() == opening
+
+
+INITIAL = """
+auth:
+  resource: https://mcp.example.com/mcp
+  issuers: [{issuer: "https://idp.example.com"}]
+  scope_implies: {admin: [deploy:read, deploy:write]}
+  initial_scopes: %s
+routes:
+  - name: deploy
+    backend: {url: "http://a/mcp"}
+    scopes: [deploy:read]
+    tools: {rollback: {scopes: [deploy:write]}}
+  - name: logs
+    backend: {url: "http://b/mcp"}
+    scopes: [logs:read]
+toolsets:
+  logs: {routes: [logs]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "whole", "of_toolset"),
+    [
+        ("[deploy:read]", {"deploy:read"}, set()),
+        ("[admin, logs:read]", {"admin", "logs:read"}, {"logs:read"}),
+        ("[]", set(), set()),
+    ],
+)
+def test_clients_are_told_the_initial_scopes_that_open_something(
+    given: str, whole: set[str], of_toolset: set[str]
+) -> None:
+    routes = parse(INITIAL % given, source="x", environ={})
+    assert (routes.initial_scopes(), routes.initial_scopes("logs")) == (whole, of_toolset)
+
+
+def test_without_initial_scopes_clients_are_told_all_of_them() -> None:
+    routes = parse(INITIAL.replace("  initial_scopes: %s\n", ""), source="x", environ={})
+    assert routes.initial_scopes() == {"deploy:read", "deploy:write", "logs:read"}
+    assert routes.initial_scopes("logs") == {"logs:read"}
+
+
+def test_an_initial_scope_that_opens_nothing_is_an_error_at_its_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(INITIAL % "[deploy:read, deploy:reed]", source="x", environ={})
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("auth.initial_scopes[1]", 6)
