@@ -22,6 +22,9 @@ routes:
   - name: http
     backend: {{url: "http://127.0.0.1:{legacy}/mcp", era: legacy, url_elicitation: true}}
     scopes: [all]
+  - name: sse
+    backend: {{url: "http://127.0.0.1:{sse}/sse", url_elicitation: true}}
+    scopes: [all]
   - name: stdio
     backend: {{command: ["{python}", "{servers}/legacy.py", stdio], era: legacy, url_elicitation: true}}
     scopes: [all]
@@ -33,6 +36,7 @@ routes:
     scopes: [all]
 toolsets:
   http: {{routes: [http], names: plain}}
+  sse: {{routes: [sse], names: plain}}
   stdio: {{routes: [stdio], names: plain}}
   typescript: {{routes: [typescript], names: plain}}
   modern: {{routes: [modern], names: plain}}
@@ -65,6 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with ExitStack() as stack:
         routes = ROUTES.format(
             legacy=stack.enter_context(_server(python, "legacy.py", "http")),
+            sse=stack.enter_context(_server(python, "legacy.py", "sse")),
             modern=stack.enter_context(_server(sys.executable, "modern.py")),
             python=python,
             node=node,

@@ -1,4 +1,4 @@
-"""A modern client (Python SDK 2.x) before legacy servers (Python SDK 1.x over HTTP and stdio, TypeScript SDK 1.x)."""
+"""A modern client (Python SDK 2.x) before legacy servers (Python SDK 1.x over HTTP, SSE and stdio, TypeScript 1.x)."""
 
 import asyncio
 import json
@@ -16,9 +16,9 @@ from tests.e2e.harness import Client as Raw
 from tests.e2e.harness import Gateway, until
 from tests.e2e.wire import ENVELOPE, opened
 
-ASKING = pytest.mark.parametrize("toolset", ["http", "stdio"])
-ALL = pytest.mark.parametrize("toolset", ["http", "stdio", "typescript"])
-ECHO = {"http": ("echo", "text"), "stdio": ("echo", "text"), "typescript": ("echo", "message")}
+ASKING = pytest.mark.parametrize("toolset", ["http", "sse", "stdio"])
+ALL = pytest.mark.parametrize("toolset", ["http", "sse", "stdio", "typescript"])
+ECHO = {"http": ("echo", "text"), "sse": ("echo", "text"), "stdio": ("echo", "text"), "typescript": ("echo", "message")}
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 

@@ -1,4 +1,4 @@
-"""A server of the Python SDK 1.x, which knows no modern era: ``stdio``, or ``http`` on a port that it prints."""
+"""A server of the Python SDK 1.x, which knows no modern era: ``stdio``, or ``http`` or ``sse`` on a port it prints."""
 
 import asyncio
 import sys
@@ -212,7 +212,8 @@ async def main(transport: str) -> None:
     if transport == "stdio":
         await server.run_stdio_async()
         return
-    http = uvicorn.Server(uvicorn.Config(server.streamable_http_app(), host="127.0.0.1", port=0, log_level="error"))
+    app = server.sse_app() if transport == "sse" else server.streamable_http_app()
+    http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     task = asyncio.create_task(http.serve())
     while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
