@@ -259,7 +259,8 @@ class _Body(httpx2.AsyncByteStream):
                     chunk = await anext(chunks, None)
             except TimeoutError:
                 raise self._ended("abandoned") from None
-            except httpx2.TransportError:
+            except httpx2.TransportError as error:
+                self._exchange.cause = error
                 # A stream of events may be resumed; the SDK knows whether.
                 raise httpx2.StreamError("broken") if self._events else self._ended("broken") from None
             if chunk is None:

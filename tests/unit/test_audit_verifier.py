@@ -151,6 +151,14 @@ def test_a_writer_that_does_not_begin_at_the_line_before_shows_what_was_removed(
     assert "spliced" in said(judge([*LINES[:-1], *second], None))
 
 
+def test_an_output_that_writers_share_without_reading_it_has_chains_that_begin_anywhere():
+    mixed = [LINES[0], OTHER[0], *LINES[1:3], *OTHER[1:], *LINES[3:]]
+    assert judge(mixed, None, keys=()).ok
+    assert "gap" in said(judge([line for line in mixed if line is not LINES[2]], None, keys=()))
+    assert "edited" in said(judge([line.replace(b"ping", b"pong") for line in mixed], None, keys=()))
+    assert "spliced" in said(judge(mixed, heads_of(LINK, OTHER_LINK)))
+
+
 def test_a_log_whose_beginning_was_removed_is_found_unless_that_is_known():
     second, link = log_of("two", 2, prev=LINK.hash)
     assert "goes on from a line that is not here" in said(judge(second, None))
