@@ -83,7 +83,7 @@ class Fuzzed:
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     backend = RawBackend()
     limits = {"GATEWAY_HEADER_TIMEOUT_SECONDS": "0.3", "GATEWAY_BODY_TIMEOUT_SECONDS": "0.3"}
-    limits["GATEWAY_MAX_BODY_BYTES"] = "20000"
+    limits |= {"GATEWAY_MAX_BODY_BYTES": "20000", "GATEWAY_AUTH_FAILURES_PER_MINUTE": "0"}
     with (
         http_server("--modern", program="asking.py") as sdk,
         running(tmp_path_factory.mktemp("fuzz"), ROUTES.format(url=backend.url, sdk=sdk.url), **limits) as gateway,
