@@ -172,8 +172,10 @@ def test_warn_lists_and_calls_and_tells(backend: RawBackend, tmp_path: Path) -> 
         assert client.call("raw__verbatim").json()["result"].get("isError") is not True
         assert "not as pinned" in gateway.log
         assert gateway.get("/readyz").json()["degraded"] == []
+        greeted = [seen for seen in backend.state.seen if seen.method == "server/discover"]
         gateway.write(ROUTES.format(url=backend.url, pins="block"))
         until(lambda: "raw__verbatim" not in client.tools())
+        assert [seen for seen in backend.state.seen if seen.method == "server/discover"] == greeted
         assert "raw__error" in client.tools()
     finally:
         gateway.stop()
@@ -222,3 +224,25 @@ def test_a_backend_that_is_away_keeps_its_entries_and_is_said(backend: RawBacken
     assert "raw: not reached" in ran.stdout
     assert (tmp_path / "tools.lock").read_text() == before
     assert lock(gateway, "--only", "nowhere/x").returncode == 2
+
+
+def test_every_worker_quarantines_and_takes_the_approval(
+    backend: RawBackend, tmp_path: Path, valkey_server: str
+) -> None:
+    gateway = approved(tmp_path, backend)
+    gateway.environ = {"GATEWAY_WORKERS": "2", "GATEWAY_REDIS_URL": valkey_server}
+    gateway.start()
+    try:
+        client = gateway.client("raw")
+        backend.state.tools["verbatim"]["description"] = "Another."
+
+        def outcomes() -> set[str]:
+            results = [client.call("raw__verbatim").json()["result"] for _ in range(12)]
+            return {"quarantined" if result.get("isError") else "called" for result in results}
+
+        until(lambda: outcomes() == {"quarantined"})
+        assert len({record["writer"] for record in events(gateway)}) == 2
+        assert lock(gateway).returncode == 0
+        until(lambda: outcomes() == {"called"})
+    finally:
+        gateway.stop()

@@ -88,6 +88,12 @@ def test_the_order_of_members_is_not_the_backend_s() -> None:
     assert render(locked(tool(inputSchema=schema))) == render(locked(tool(inputSchema=reordered)))
 
 
+def test_a_lone_surrogate_is_pinned_like_anything_else() -> None:
+    lock = locked(tool(title="x\ud800"))
+    assert parse(render(lock)).pins == lock.pins
+    assert render(lock).isascii()
+
+
 def test_one_changed_line_of_a_description_is_one_changed_line_of_the_text() -> None:
     before = render(locked(tool(description="One.\nTwo.\nThree."))).splitlines()
     after = render(locked(tool(description="One.\nTwo!\nThree."))).splitlines()
