@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 300.0
 _REFUSAL_REMEMBERED = 10.0
-_KNOWN = 3600.0
-"""Seconds for which an opaque token that was accepted comes before those that nobody has seen."""
 _MAX_VERIFIED = 10_000
 _MAX_REFUSED = 1_000
 _MAX_KEYS_TRIED = 8
@@ -91,7 +89,6 @@ class TokenAuthenticator:
         self._generation = keys.generation
         self._verified: _Recent[Principal] = _Recent(_MAX_VERIFIED)
         self._refused: _Recent[tuple[str, str]] = _Recent(_MAX_REFUSED)
-        self._accepted: _Recent[float] = _Recent(_MAX_VERIFIED)
         self._heard: _Recent[bool] = _Recent(_MAX_VERIFIED)
 
     async def __call__(self, headers: Sequence[bytes]) -> Principal:
@@ -128,7 +125,7 @@ class TokenAuthenticator:
             raise Unauthenticated(message, token_presented=True, reason=reason)
         try:
             text = tokens.bearer(header)
-            principal, seconds = await self._verify(text)
+            principal, seconds = await self._verify(text, digest)
         except Unauthenticated as refusal:
             if refusal.token_presented and refusal.reason not in _MAY_CHANGE:
                 self._refused.put(digest, (refusal.message, refusal.reason), now + _REFUSAL_REMEMBERED)
@@ -139,12 +136,13 @@ class TokenAuthenticator:
         self._heard.put(digest, True, principal.expires_at)  # noqa: FBT003 - a set with an end for each
         return principal
 
-    async def _verify(self, text: bytes) -> tuple[Principal, float]:
+    async def _verify(self, text: bytes, digest: bytes) -> tuple[Principal, float]:
         """Whose token it is, and for how many seconds that may be remembered."""
         if self._introspect is not None:
             issuer = self._asked_about(text)
             if issuer is not None:
-                return await self._ask(issuer, text, self._introspect)
+                known = self._heard.get(digest, self._clock()) is not None
+                return await self._ask(issuer, self._introspect(text, known=known))
         token = tokens.take_apart(text)
         return await self._signed(token), _REMEMBERED
 
@@ -167,18 +165,15 @@ class TokenAuthenticator:
         named = self._issuer(tokens.take_apart(text).claims)
         return None if named.has_keys else named
 
-    async def _ask(self, issuer: Issuer, text: bytes, introspect: Introspect) -> tuple[Principal, float]:
+    async def _ask(self, issuer: Issuer, answer: Awaitable[JsonObject | None]) -> tuple[Principal, float]:
         """RFC 7662 section 2.2: everything but ``active`` may lack; what names an issuer has to name this one."""
-        now, digest = self._clock(), hashlib.sha256(text).digest()
-        claims = await introspect(text, known=self._accepted.get(digest, now) is not None)
+        asked_at, claims = self._clock(), await answer
         if claims is None:
             raise tokens.refusal("inactive")
         if claims.get("iss", issuer.issuer) != issuer.issuer:
             raise tokens.refusal("unknown_issuer")
         seconds = issuer.introspection.ttl if issuer.introspection else 0.0
-        principal = self._principal(issuer, {"exp": now + seconds, **claims})
-        self._accepted.put(digest, now, now + _KNOWN)
-        return principal, seconds
+        return self._principal(issuer, {"exp": asked_at + seconds, **claims}), seconds
 
     def of_claims(self, claims: JsonObject) -> Principal:
         """The principal of claims that somebody else has verified, or that are to be explained.
