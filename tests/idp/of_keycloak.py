@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.e2e.harness import until
 
-from . import install
+from . import install, to_backends
 from .client import McpClient
 from .gateway import READ, SOON, WRITE, Behind, gateway, shipped_auth
 from .issuers import RESOURCE, Keycloak, Refused, keycloak, part_of
@@ -31,6 +31,7 @@ def run(folder: Path, deploy_url: str, check: Run) -> None:
         asked = _asked(idp)
         with gateway(folder / "by-asking", asked, **shared, ASK_SECRET=idp.secret) as one:
             check("keycloak: a revoked token is refused within ttl", lambda: _revoked(idp, one))
+        to_backends.run(idp, folder, check)
 
 
 class _Flows:

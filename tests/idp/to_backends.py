@@ -1,0 +1,79 @@
+"""Tokens for a backend from Keycloak: the gateway's own, and one for each user in exchange for its own."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.harness import Client, until
+from tests.integration.servers.start import HttpServer, http_server
+
+from .gateway import Behind, shipped_auth
+from .issuers import Keycloak, part_of
+
+Run = Callable[[str, Callable[[], None]], None]
+
+
+def run(idp: Keycloak, folder: Path, check: Run) -> None:
+    """Start a backend that says what it sees, and a gateway before it, and make the checks."""
+    with http_server() as seen, _gateway(folder / "to-backends", idp, seen) as one:
+        check("keycloak: a backend is shown a token of the gateway", lambda: _own(idp, one))
+        check("keycloak: a backend is shown one for the user, exchanged", lambda: _exchanged(idp, one))
+        check("keycloak: a user whose token is not for the exchange is told", lambda: _refused(idp, one))
+
+
+@contextmanager
+def _gateway(folder: Path, idp: Keycloak, seen: HttpServer) -> Iterator[Behind]:
+    def of(kind: str, client: str) -> str:
+        asked = f"issuer: '{idp.issuer}', client_id: {client}, client_secret: '${{SECRET}}', scopes: ['deploy:read']"
+        return f"{kind}: {{{asked}}}"
+
+    def route(name: str, *credentials: str) -> str:
+        shown = ", ".join(credentials)
+        return f"  - {{name: {name}, scopes: [], backend: {{url: '{seen.url}', credentials: {{{shown}}}}}}}\n"
+
+    own = of("client_credentials", "ci")
+    routes = route("own", own) + route("theirs", of("token_exchange", "portal"), own)
+    environ = {"KEYCLOAK_ISSUER": idp.issuer, "SECRET": idp.secret}
+    folder.mkdir()
+    one = Behind(folder, f"{shipped_auth()}routes:\n{routes}", environ).start()
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+def _token_seen(gateway: Behind, token: str, route: str) -> str:
+    client = Client(gateway.url, token)
+    until(lambda: f"{route}__stats" in client.tools())
+    reply = client.call(f"{route}__stats").json()["result"]
+    headers: dict[str, Any] = json.loads(reply["content"][0]["text"])["headers"]
+    return str(headers["authorization"]).removeprefix("Bearer ")
+
+
+def _own(idp: Keycloak, gateway: Behind) -> None:
+    of_user = idp.authorization_code("desktop", "ada", "deploy:read")["access_token"]
+    claims = part_of(_token_seen(gateway, of_user, "own"), 1)
+    assert claims["azp"] == "ci"
+    assert claims["sub"] != part_of(of_user, 1)["sub"]
+
+
+def _exchanged(idp: Keycloak, gateway: Behind) -> None:
+    of_user = idp.authorization_code("desktop", "ada", "deploy:read")["access_token"]
+    seen = _token_seen(gateway, of_user, "theirs")
+    assert seen != of_user
+    claims = part_of(seen, 1)
+    assert (claims["azp"], claims["sub"]) == ("portal", part_of(of_user, 1)["sub"])
+    assert _token_seen(gateway, of_user, "theirs") == seen, "it is kept"
+    again = idp.authorization_code("desktop", "ada", "deploy:read")["access_token"]
+    assert _token_seen(gateway, again, "theirs") != seen, "another token is exchanged for itself"
+
+
+def _refused(idp: Keycloak, gateway: Behind) -> None:
+    of_user = idp.authorization_code("desktop", "ada", "deploy:read")["access_token"]
+    idp.revoke("desktop", of_user)
+    client = Client(gateway.url, of_user)
+    said = json.loads(client.call("theirs__stats").json()["result"]["content"][0]["text"])
+    assert (said["dispatched"], said["retryable"]) == (False, False), said
+    assert "no token" in said["error"] or "no token" in json.dumps(said)
