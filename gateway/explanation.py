@@ -121,8 +121,8 @@ def why(refusal: Unauthenticated, claims: JsonObject, header: JsonObject, auth: 
     if refusal.reason == "unknown_key":
         return f"kid is {header.get('kid')!a}, alg {header.get('alg')!a}; no such key of {claims.get('iss')!a} is known"
     if refusal.reason in ("expired", "not_yet_valid"):
-        times = (f"{name} {_time(claims[name])}" for name in ("iat", "nbf", "exp") if name in claims)
-        return f"{', '.join(times)}; now {_time(now)}; leeway {auth.leeway:g}s"
+        times = (f"{name} {moment(claims[name])}" for name in ("iat", "nbf", "exp") if name in claims)
+        return f"{', '.join(times)}; now {moment(now)}; leeway {auth.leeway:g}s"
     if refusal.reason in ("missing_claim", "invalid_claim"):
         return f"claims: {_listed(claims)}"
     if refusal.reason == "token_type":
@@ -139,15 +139,16 @@ def look_into(token: bytes) -> tuple[JsonObject, JsonObject]:
     return apart.header, apart.claims
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(ascii(name)[1:-1] for name in names)
-
-
-def _time(value: object) -> str:
+def moment(value: object) -> str:
+    """A NumericDate as people read it; what is none, as it stands."""
     try:
         return datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError, OSError):
         return ascii(value)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(ascii(name)[1:-1] for name in names)
 
 
 def _entry(route: Route, name: str, prefix: str) -> Entry:

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,7 +110,7 @@ def _claims(given: str | None) -> JsonObject | None:
 
 async def _explained(asked: _Asked) -> dict[str, Any]:
     auth = asked.routes.auth
-    header, claims = explanation.look_into((asked.token or "").encode())
+    header, claims = explanation.look_into(_bytes_of(asked.token))
     claims = asked.claims or claims
     told: dict[str, Any] = {
         "token": {"accepted": False},
@@ -150,21 +149,24 @@ async def _authenticated(asked: _Asked, auth: Auth, claims: JsonObject) -> Princ
         return issuers.authenticate.of_claims(claims)
     await issuers.start()
     try:
-        return await issuers.authenticate([b"Bearer " + (asked.token or "").encode()])
+        return await issuers.authenticate([b"Bearer " + _bytes_of(asked.token)])
     finally:
         await issuers.aclose()
 
 
+def _bytes_of(token: str | None) -> bytes:
+    """As they stood on the command line, text or not."""
+    return (token or "").encode("utf-8", "surrogateescape")
+
+
 def _who(principal: Principal, auth: Auth | None) -> dict[str, Any]:
-    forever = principal.expires_at == float("inf")
-    until = None if forever else datetime.fromtimestamp(principal.expires_at, UTC).isoformat(timespec="seconds")
     return {
         "issuer": principal.issuer,
         "subject": principal.subject,
         "client_id": principal.client_id,
         "scopes": sorted(principal.scopes),
         "scopes_implied": sorted(explanation.implied(auth, principal.scopes)) if auth else [],
-        "accepted_until": until,
+        "accepted_until": None if principal.expires_at == float("inf") else explanation.moment(principal.expires_at),
         "toolsets": sorted(principal.toolsets) if principal.toolsets is not None else None,
     }
 

@@ -149,6 +149,20 @@ def test_a_token_for_one_toolset_is_refused_elsewhere(running: Gateway) -> None:
     assert explain(running, "--token", token, "--toolset", "oncall").exit_code == 0
 
 
+@pytest.mark.parametrize("token", ["\udcff\udcfe", "t\u00f6ken", "a b", "\x1b[2J", "x" * 20_000])
+def test_what_is_no_token_is_refused_like_any_other(running: Gateway, token: str) -> None:
+    done = explain(running, "--token", token)
+    assert done.exit_code == 1
+    assert done.stdout.startswith(("refused: auth.malformed", "refused: auth.too_large"))
+
+
+def test_a_token_until_the_end_of_time_is_explained(running: Gateway) -> None:
+    claims = {"iss": ISSUER, "sub": "ann", "aud": RESOURCE, "exp": 253_402_300_799}
+    done = explain(running, "--claims", json.dumps(claims), "--offline")
+    assert done.exit_code == 0
+    assert "subject  ann" in done.stdout
+
+
 def test_claims_come_as_json_or_from_a_file_and_tokens_from_standard_input(running: Gateway) -> None:
     claims = {"iss": ISSUER, "sub": "ann", "aud": RESOURCE, "exp": 4_000_000_000, "scope": "deploy:write"}
     file = running.folder / "claims.json"
