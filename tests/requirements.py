@@ -489,6 +489,29 @@ basic/authorization/security-considerations
 basic/authorization/authorization-server-discovery
   B2 must: The `issuer` in a metadata document is the one that was asked.
     unit/stores/test_jwks.py::TestDiscovery::test_metadata_of_another_or_without_a_safe_address_is_not_used
+    unit/backends/credentials/test_metadata.py::test_a_document_of_another_issuer_is_refused
+  B4 must: The authorization server of a backend is named by its challenge, or by its metadata below the path and at
+  | the root, in this order.
+    unit/backends/credentials/test_endpoint.py::test_a_challenge_says_where_the_metadata_are_and_which_scopes_it_wants
+    unit/backends/credentials/test_metadata.py::test_metadata_are_looked_for_below_the_path_first
+
+basic/authorization
+  B5 must: PKCE with S256, and no server that does not say that it has it.
+    unit/backends/credentials/test_connecting.py::test_a_server_without_pkce_is_not_used
+    unit/backends/credentials/test_connecting.py::test_from_the_link_to_the_grant
+  B6 must: Authorization and token requests name the resource.
+    unit/backends/credentials/test_connecting.py::test_from_the_link_to_the_grant
+    unit/backends/credentials/test_forms.py::test_a_request_says_what_the_token_is_for
+
+basic/authorization/security-considerations
+  B7 must: `iss` of an answer is compared exactly before the code is redeemed, also where the answer is an error.
+    unit/backends/credentials/test_connecting.py::test_a_server_that_says_that_it_names_itself_has_to
+    unit/backends/credentials/test_connecting.py::test_an_answer_that_grants_nothing_connects_nothing
+  B8 must: Credentials belong to one issuer and are sent to no other.
+    unit/backends/credentials/test_endpoint.py::test_a_backend_that_changes_its_authorization_server_gets_no_secret_sent_there
+  B9 should: A state protects the answer: of this browser, single use, short.
+    unit/backends/credentials/test_connecting.py::test_an_answer_counts_once_and_soon_and_only_with_a_state_of_ours
+    unit/backends/credentials/test_connecting.py::test_what_was_begun_in_one_browser_does_not_end_in_another
 
 basic/authorization/client-registration
   B3 should: Clients register by metadata documents, or dynamically.

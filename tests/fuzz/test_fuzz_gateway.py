@@ -235,7 +235,18 @@ headers = st.fixed_dictionaries(
     },
 )
 paths = st.sampled_from(
-    ["/mcp"] * 6 + ["/mcp/plain", "/mcp/none", "/mcp?x=1", "/healthz", "/.well-known/x", "/metrics", "/"]
+    ["/mcp"] * 6
+    + [
+        "/mcp/plain",
+        "/mcp/none",
+        "/mcp?x=1",
+        "/connect/x?state=y",
+        "/console/api/x",
+        "/healthz",
+        "/.well-known/x",
+        "/metrics",
+        "/",
+    ]
 )
 
 

@@ -68,6 +68,11 @@ class Sentinels:
             port = int(client.sentinel_get_master_addr_by_name(SERVICE)[1])
         return next(server for server in self.servers if server.port == port)
 
+    def replicated(self) -> None:
+        """Waits until the replica has what the primary has."""
+        with self.admin(self.primary().port) as client:
+            assert client.wait(1, 5000) == 1
+
     def fail_over(self) -> None:
         """As an operator does who takes the primary out of use: it becomes a replica and lives on."""
         with redis.Redis(port=self.ports[0], password=self._own_password or None) as client:

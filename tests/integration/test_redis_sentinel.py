@@ -57,15 +57,10 @@ async def start() -> AsyncIterator[StartLimits]:
         await limits.aclose()
 
 
-def replicated(sentinels: Sentinels) -> None:
-    with sentinels.admin(sentinels.primary().port) as admin:
-        assert admin.wait(1, 5000) == 1
-
-
 async def test_limits_count_on_where_they_were_when_the_primary_dies(sentinels: Sentinels, start: StartLimits) -> None:
     limits = await start(sentinels.url)
     assert [(await limits.take([FIVE])).refused for _ in range(3)] == [None] * 3
-    replicated(sentinels)
+    sentinels.replicated()
     sentinels.primary().kill()
     assert (await limits.take([FIVE])).degraded
     await until(lambda: limits.up)
@@ -189,7 +184,7 @@ async def test_the_audit_goes_on_in_the_stream_of_the_new_primary(sentinels: Sen
 
     sink = RedisSink(sentinels.url, "audit", "writer", b"k" * 32)
     sink.write([body("before")], sync=False)
-    replicated(sentinels)
+    sentinels.replicated()
     sentinels.primary().kill()
     with pytest.raises(OSError, match="Redis"):
         sink.write([body("lost")], sync=False)
