@@ -107,7 +107,8 @@ def _judge(fuzzed: Fuzzed) -> None:
         records.clear()
         for record in fuzzed.gateway.records():
             records.setdefault(record["request_id"], []).append(record)
-        return fuzzed.answered <= records.keys()
+        ended = all(last[-1]["outcome"] is not None for last in records.values())
+        return ended and fuzzed.answered <= records.keys()
 
     until(written)
     for record in (last[-1] for last in records.values()):
