@@ -164,12 +164,10 @@ class Pipeline:
         return reply
 
     def _close(self, path: _Path) -> None:
-        """Record and count; synchronous, because an ``await`` here would be lost when the client hangs up."""
+        """Record, count, give back; synchronous, because an ``await`` here would be lost when the client hangs up."""
         event = path.event
         seconds = time.perf_counter() - path.began
         event.duration_ms = seconds * 1000
-        if path.exchange is not None and path.exchange.call is not None:
-            path.exchange.call.grant.end()
         if path.exchange is not None and self._traced:
             path.exchange.span.end(event.outcome, {"mcp_gateway.route": event.route or ""})
         if not path.in_parts:
@@ -177,6 +175,8 @@ class Pipeline:
                 self._policy.audit.append(event)
             method = event.method if event.method in _KNOWN_METHODS else "other"
             self._meter.request(method, event.route or "", event.tool or "", event.outcome, path.era, seconds)
+        if path.exchange is not None and path.exchange.call is not None:
+            path.exchange.call.grant.end()
 
     def _say(self, path: _Path, refusal: Refusal) -> Answer:
         call = path.exchange.call if path.exchange else None
