@@ -516,3 +516,5 @@ def test_only_what_changed_is_made_again_and_everything_is_as_if_it_were() -> No
     third = builder.build(given, listings, approved(tool("b", description="x\u200b")))
     assert names(third) == ["one__b", "two__c"]
     assert names(builder.build(routes(AUTH + PINNED), listings, lock)) == names(fresh)
+    stricter = routes(AUTH + PINNED.replace("pins: warn", "pins: block"))
+    assert names(builder.build(stricter, listings, lock)) == ["one__a1"]
