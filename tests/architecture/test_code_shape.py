@@ -32,7 +32,6 @@ HELD_BY = {
     "tests/e2e/test_lifecycle.py": ("__main__", "http/runner", "workers"),
     "tests/e2e/test_replicas.py": ("replicas",),
     "tests/e2e/test_legacy_clients.py": ("watching",),
-    "tests/integration/test_credentials.py": ("backends/credentials/bearing",),
     "tests/integration/test_http1_client.py": ("backends/http1", "backends/http1_connection"),
     "tests/integration/test_limits_contract.py": ("stores/leases", "stores/limits_redis"),
     "tests/integration/test_modern_backend.py": ("backends/modern",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -749,3 +749,17 @@ class TestAskingTheIssuer:
         with pytest.raises(Unauthenticated) as caught:
             await attempt(bearer("opaque"))
         assert caught.value.reason == "malformed"
+
+
+async def test_a_principal_comes_with_its_token_only_while_some_route_exchanges_it() -> None:
+    authenticator = TokenAuthenticator(auth(), Keys(), Clock())
+    header = bearer(GOOD)
+    assert (await authenticator([header])).token == b""
+    authenticator.keep_tokens(kept=True)
+    principal = await authenticator([header])
+    assert b"Bearer " + principal.token == header
+    assert principal == replace(principal, token=b"")
+    assert principal is await authenticator([header])
+    assert principal.token.decode() not in repr(principal)
+    authenticator.keep_tokens(kept=False)
+    assert (await authenticator([header])).token == b""
