@@ -45,8 +45,8 @@ def main(words: list[str]) -> int:
                 suite.run(Path(folder), url, run)
             except Missing as why:
                 missing.append(str(why))
-            except RuntimeError as why:
-                results[suite.__name__.rpartition("_")[2]] = f"FAILED\n    {why}"
+            except (RuntimeError, AssertionError) as why:
+                results[f"{suite.__name__.rpartition('_')[2]}: it starts"] = f"FAILED\n    {why}"
     sys.stdout.write(_table(results))
     sys.stdout.writelines(f"missing: {line}\n" for line in missing)
     if any(result.startswith("FAILED") for result in results.values()):

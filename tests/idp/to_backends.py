@@ -10,7 +10,7 @@ from tests.e2e.harness import Client, until
 from tests.integration.servers.start import HttpServer, http_server
 
 from .gateway import Behind, shipped_auth
-from .issuers import Keycloak, part_of
+from .issuers import RESOURCE, Keycloak, part_of
 
 Run = Callable[[str, Callable[[], None]], None]
 
@@ -31,11 +31,13 @@ def _gateway(folder: Path, idp: Keycloak, seen: HttpServer) -> Iterator[Behind]:
 
     def route(name: str, *credentials: str) -> str:
         shown = ", ".join(credentials)
-        return f"  - {{name: {name}, scopes: [], backend: {{url: '{seen.url}', credentials: {{{shown}}}}}}}\n"
+        return (
+            f"  - {{name: {name}, scopes: ['deploy:read'], backend: {{url: '{seen.url}', credentials: {{{shown}}}}}}}\n"
+        )
 
     own = of("client_credentials", "ci")
     routes = route("own", own) + route("theirs", of("token_exchange", "portal"), own)
-    environ = {"KEYCLOAK_ISSUER": idp.issuer, "SECRET": idp.secret}
+    environ = {"KEYCLOAK_ISSUER": idp.issuer, "SECRET": idp.secret, "AGENTS_RESOURCE": RESOURCE}
     folder.mkdir()
     one = Behind(folder, f"{shipped_auth()}routes:\n{routes}", environ).start()
     try:
