@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with what it does not give by itself.
 
-* A request head or body that does not arrive in time ends the connection; a head may not grow without bound.
+* A request head or body that does not arrive in time ends the connection; a head may not grow without bound, nor what
+  comes behind a body in chunks, of which nothing is read: a trailer is no header (RFC 9110 section 6.5.1).
 * Head and body of a whole answer leave in one write: one system call and one packet less.
 * A client that hangs up cancels the task that serves it, which is what cancellation is over HTTP (2026-07-28,
   ``basic/patterns/cancellation``); nobody has to watch ``receive`` for it.
@@ -49,6 +50,7 @@ class GatewayProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _packet = 0
     _head_at_most = 0
+    _since_body = 0
     _timer: asyncio.TimerHandle | None = None
     _resting_since = 0.0
     _task: asyncio.Task[None] | None = None
@@ -64,8 +66,12 @@ class GatewayProtocol(HttpToolsProtocol):
         if before == "head":
             self._head_bytes += len(data)
             self._head_at_most += len(data)
+        elif before == "body":
+            self._since_body += len(data)
         super().data_received(data)
         if self._phase == "head" and self._head_bytes > MAX_HEAD_BYTES:
+            self._end(*_TOO_LARGE)
+        elif self._phase == "body" and self._since_body > MAX_HEAD_BYTES:
             self._end(*_TOO_LARGE)
         elif self._phase == "idle":
             self._disarm()
@@ -80,13 +86,14 @@ class GatewayProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line."""
-        self.headers.append((name.lower(), value))
+        """One header line; a trailer would be taken for one by who reads them later, whatever a proxy thought of it."""
+        if self._phase == "head":
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: serve it, unless it is larger than anybody needs."""
         may_be_large = self._head_at_most > MAX_HEAD_BYTES
-        self._phase, self._head_bytes, headers = "body", 0, self.headers
+        self._phase, self._head_bytes, self._since_body, headers = "body", 0, 0, self.headers
         if len(headers) > MAX_HEADERS or (may_be_large and _size(headers) > MAX_HEAD_BYTES):
             self._end(*_TOO_LARGE)
             return
@@ -105,7 +112,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _scope(self, version: str) -> dict[str, Any]:
-        path, raw_path, query = _path_of(self.url)
+        url = self.url
+        path, raw_path, query = _known_path_of(url) if len(url) <= _KEPT_URL else _path_of(url)
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -123,6 +131,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; none is kept of a request that was refused by its head, or answered already."""
+        self._since_body = 0
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.body += body
@@ -317,7 +326,6 @@ def _size(headers: Sequence[tuple[bytes, bytes]]) -> int:
     return sum(map(len, chain.from_iterable(headers)))
 
 
-@lru_cache(maxsize=1024)
 def _path_of(url: bytes) -> tuple[str, bytes, bytes]:
     """Path, raw path and query string of a request target.
 
@@ -327,6 +335,12 @@ def _path_of(url: bytes) -> tuple[str, bytes, bytes]:
     parsed = httptools.parse_url(url)
     path = parsed.path.decode("ascii")
     return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
+
+
+_KEPT_URL = 256
+"""Bytes of a target that is worth remembering; anybody may send long ones."""
+
+_known_path_of = lru_cache(maxsize=1024)(_path_of)
 
 
 def _nothing() -> None:

@@ -269,3 +269,56 @@ async def test_an_application_that_fails_ends_the_connection_without_a_status(ca
     assert await connection.send(REQUEST) == []
     assert connection.transport.closed
     assert "told to the log" in caplog.text
+
+
+CHUNKED = b"POST /mcp HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+
+
+@pytest.mark.parametrize("name", [b"authorization", b"x-forwarded-for", b"host", b"x-new"])
+async def test_a_trailer_is_never_taken_for_a_header(name):
+    seen = []
+
+    async def application(scope, receive, send):
+        seen.append((await receive(), scope["headers"]))
+        await answering([(b"content-length", b"2")], b"ok")(scope, receive, send)
+
+    connection = Connection(application)
+    for _ in range(2):
+        await connection.send(CHUNKED + name + b": forged\r\n\r\n")
+    expected = [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
+    assert [(message["body"], headers) for message, headers in seen] == [(b"{}", expected)] * 2
+
+
+async def test_trailers_without_an_end_are_refused():
+    async def application(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+
+    connection = Connection(application)
+    connection.protocol.data_received(CHUNKED + b"x-a: ")
+    for _ in range(5):
+        connection.protocol.data_received(b"a" * 8000)
+    assert connection.transport.closed
+    assert heads(connection.transport.writes)[0].startswith(b"HTTP/1.1 431 ")
+    connection.protocol.connection_lost(None)
+    await asyncio.wait(list(connection.state.tasks))
+
+
+async def test_a_long_body_is_no_trailer():
+    sizes = []
+
+    async def application(scope, receive, send):
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message["body"]), message["more_body"]
+        sizes.append(size)
+        await answering([(b"content-length", b"2")], b"ok")(scope, receive, send)
+
+    connection = Connection(application)
+    connection.protocol.data_received(CHUNKED.partition(b"2\r\n{}")[0])
+    for _ in range(3 * MAX_HEAD_BYTES // 600):
+        connection.protocol.data_received(b"258\r\n" + b"a" * 600 + b"\r\n")
+        await asyncio.sleep(0)
+    await connection.send(b"0\r\n\r\n")
+    assert sizes == [3 * MAX_HEAD_BYTES // 600 * 600]
