@@ -89,7 +89,7 @@ class BrowserGuard:
             allowed = True
         if not allowed:
             raise InvalidRequest("This Host is not served here.", status=421)
-        if len(self._known_hosts) < 256:
+        if len(self._known_hosts) < 256 and len(host) < 256:
             self._known_hosts.add(host)
 
 
@@ -117,7 +117,7 @@ def check_framing(headers: Mapping[str, str], repeated: frozenset[str], max_body
 def accepts(headers: Mapping[str, str], media_type: str) -> bool:
     """Whether the client takes this type; a missing Accept takes everything (RFC 9110, 12.5.1)."""
     accept = headers.get("accept")
-    return accept is None or media_type in _accepted(accept)
+    return accept is None or media_type in _accepted(accept[:1024])
 
 
 def too_large(max_body: int) -> InvalidRequest:
@@ -128,7 +128,7 @@ def too_large(max_body: int) -> InvalidRequest:
 @lru_cache(maxsize=256)
 def _accepted(accept: str) -> frozenset[str]:
     """Which of the media types that the gateway sends an Accept header takes."""
-    ranges = {part.partition(";")[0].strip().lower() for part in accept[:1024].split(",")}
+    ranges = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
     return frozenset(name for name in _SENT if ranges & {name, name.partition("/")[0] + "/*", "*/*"})
 
 

@@ -14,6 +14,9 @@ from functools import lru_cache
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_READ = 1024
+"""Bytes of a list that are read, and remembered."""
+
 
 class TrustedProxies:
     """The networks whose word is taken. ``X-Forwarded-For`` is read; where there is none, ``Forwarded`` (RFC 7239)."""
@@ -29,9 +32,9 @@ class TrustedProxies:
         headers = list(headers)
         values = [value for name, value in headers if name == b"x-forwarded-for"]
         if values:
-            return self._resolved(peer, b",".join(values), False)  # noqa: FBT003 - cached by position
+            return self._resolved(peer, _end_of(values), False)  # noqa: FBT003 - cached by position
         values = [value for name, value in headers if name == b"forwarded"]
-        return self._resolved(peer, b",".join(values), True) if values else peer  # noqa: FBT003 - the same
+        return self._resolved(peer, _end_of(values), True) if values else peer  # noqa: FBT003 - the same
 
     def _resolve(self, peer: str, value: bytes, standard: bool) -> str:
         address = _address(peer)
@@ -49,6 +52,12 @@ class TrustedProxies:
 
     def _trusts(self, address: _Address) -> bool:
         return any(address.version == network.version and address in network for network in self._networks)
+
+
+def _end_of(values: Sequence[bytes]) -> bytes:
+    """The whole entries at the end of a list, which proxies wrote; before them a client may send as much as it likes."""
+    value = b",".join(values)
+    return value if len(value) <= _READ else value[-_READ:].partition(b",")[2]
 
 
 def _for(element: str) -> str:

@@ -263,3 +263,9 @@ def test_what_a_client_takes_is_read_from_its_accept(accept: str | None, json: b
 )
 def test_a_loopback_address_reaches_this_machine_only(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_long_names_of_hosts_are_not_remembered() -> None:
+    guard = BrowserGuard("0.0.0.0", (), ())
+    assert status(guard, "a" * 10_000) == 200
+    assert guard._known_hosts == set()

@@ -80,3 +80,13 @@ def test_whatever_a_client_sends_the_answer_is_an_address(before: str, standard:
     ipaddress.ip_address(OURS.client(PROXY, headers))
     written_by_us = [(b"x-forwarded-for", before.encode() + b", " + CLIENT.encode())]
     assert OURS.client(PROXY, written_by_us) == CLIENT
+
+
+@pytest.mark.parametrize("filler", ["1.2.3.4, ", "9", ","])
+def test_however_much_a_client_sends_only_what_proxies_wrote_is_read_and_kept(filler: str) -> None:
+    assert client(filler * 10_000 + f", {CLIENT}, 10.9.9.9") == CLIENT
+    kept = [OURS._resolved.cache_info().currsize]
+    for length in range(3):
+        assert client("9" * (20_000 + length) + f", {CLIENT}") == CLIENT
+        kept.append(OURS._resolved.cache_info().currsize)
+    assert kept[3] == kept[1]

@@ -5,7 +5,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.http.server import MAX_HEAD_BYTES, GatewayProtocol
+from gateway.http.server import MAX_HEAD_BYTES, GatewayProtocol, _known_path_of
 
 REQUEST = b"GET /mcp HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -322,3 +322,12 @@ async def test_a_long_body_is_no_trailer():
         await asyncio.sleep(0)
     await connection.send(b"0\r\n\r\n")
     assert sizes == [3 * MAX_HEAD_BYTES // 600 * 600]
+
+
+async def test_long_targets_are_served_and_not_remembered():
+    connection = Connection(answering([(b"content-length", b"2")], b"ok"))
+    _known_path_of.cache_clear()
+    for number in range(3):
+        writes = await connection.send(REQUEST.replace(b"/mcp", b"/mcp?%d" % number + b"a" * 10_000))
+        assert writes[-1].endswith(b"ok")
+    assert _known_path_of.cache_info().currsize == 0
