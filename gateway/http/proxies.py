@@ -55,7 +55,7 @@ class TrustedProxies:
 
 
 def _end_of(values: Sequence[bytes]) -> bytes:
-    """The whole entries at the end of a list, which proxies wrote; before them a client may send as much as it likes."""
+    """The whole entries at the end of a list, which proxies wrote; before them a client may send any number."""
     value = b",".join(values)
     return value if len(value) <= _READ else value[-_READ:].partition(b",")[2]
 

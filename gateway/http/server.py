@@ -69,12 +69,10 @@ class GatewayProtocol(HttpToolsProtocol):
         elif before == "body":
             self._since_body += len(data)
         super().data_received(data)
-        if self._phase == "head" and self._head_bytes > MAX_HEAD_BYTES:
-            self._end(*_TOO_LARGE)
-        elif self._phase == "body" and self._since_body > MAX_HEAD_BYTES:
-            self._end(*_TOO_LARGE)
-        elif self._phase == "idle":
+        if self._phase == "idle":
             self._disarm()
+        elif (self._head_bytes if self._phase == "head" else self._since_body) > MAX_HEAD_BYTES:
+            self._end(*_TOO_LARGE)
         elif self._phase != before or self._timer is None:
             self._arm(self.head_timeout if self._phase == "head" else self.body_timeout)
 
