@@ -133,7 +133,7 @@ def _judge(log: list[str], keys: tuple[bytes, ...], *, partial: bool) -> Report:
         if len(log) > 1:
             raise ValueError("a stream is a log of its own: name it alone")
         return audit_reader.verify_stream(_redis_url(), _stream(log[0]), keys, partial=partial)
-    return audit_reader.verify(audit_reader.log_files(log), keys, partial=partial)
+    return audit_reader.judge(log, keys, partial=partial)
 
 
 def _stream(text: str) -> str:

@@ -8,17 +8,23 @@ import glob
 import gzip
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from gateway.audit import Head, Report, Verifier, dump_heads
+from gateway.audit import Report, Verifier, dump_heads
 from gateway.stores.audit_files import head_path, read_heads
 from gateway.stores.audit_redis import StreamLog
 from gateway.stores.audit_rotation import began_at
 
 _BESIDE = (".head", ".head.new")
 _FIRST = 4096
+_ATTEMPTS = 10
+
+
+class _Rotated(OSError):  # noqa: N818 - a state of the world
+    """The newest file has another name than a moment ago."""
 
 
 def log_files(arguments: Sequence[str]) -> list[Path]:
@@ -60,6 +66,20 @@ def _began(path: Path) -> float:
     return math.inf if began is None else began
 
 
+def judge(arguments: Sequence[str], keys: Sequence[bytes] = (), *, partial: bool = False) -> Report:
+    """Judge the log that is meant by these, as ``verify``.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: as ``log_files``.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(_Rotated, FileNotFoundError):  # between a rename and the next record the log has no such name
+            return _verify(log_files(arguments), keys, partial, lambda: log_files(arguments))
+    files = log_files(arguments)
+    return _verify(files, keys, partial, lambda: files)
+
+
 def verify(path: Path | Sequence[Path], key: bytes | Sequence[bytes] | None = None, *, partial: bool = False) -> Report:
     """Judge a log: one file, or all its files with the oldest first. It may be in use.
 
@@ -71,25 +91,32 @@ def verify(path: Path | Sequence[Path], key: bytes | Sequence[bytes] | None = No
     """
     paths = [path] if isinstance(path, Path) else list(path)
     keys = [key] if isinstance(key, bytes) else list(key or ())
-    heads, end = _now(paths[-1])
-    verifier = Verifier(heads, keys, partial=partial)
-    for each in paths:
-        verifier.begin(str(each))
-        for line in _lines(each, end if each == paths[-1] else None):
-            verifier.feed(line)
+    return _verify(paths, keys, partial, lambda: paths)
+
+
+def _verify(paths: Sequence[Path], keys: Sequence[bytes], partial: bool, now: Callable[[], Sequence[Path]]) -> Report:
+    """As of the moment in which the newest file is locked, so nobody writes or rotates, and ``now`` has the same files."""
+    with paths[-1].open("rb") as newest:
+        fcntl.flock(newest, fcntl.LOCK_SH)
+        found = os.fstat(newest.fileno())
+        if not os.path.samestat(found, paths[-1].stat()) or now() != paths:
+            raise _Rotated(errno.ESTALE, "it was rotated in this moment, ask again", str(paths[-1]))
+        heads = read_heads(_log_of(paths[-1]))
+        fcntl.flock(newest, fcntl.LOCK_UN)
+        verifier = Verifier(heads, keys, partial=partial)
+        for path in paths[:-1]:
+            verifier.begin(str(path))
+            with _open(path) as file:
+                _feed(verifier, file)
+        verifier.begin(str(paths[-1]))
+        if paths[-1].suffix == ".gz":
+            with gzip.open(newest) as unpacked:
+                _feed(verifier, unpacked)
+        else:
+            _feed(verifier, newest, found.st_size)
     if keys and heads is None:
         verifier.problem("unknown head: there is no head file beside the log, so a cut end would not be seen")
     return verifier.report()
-
-
-def _now(newest: Path) -> tuple[Mapping[str, Head] | None, int]:
-    """The heads of a log and the size of its newest file, of one moment."""
-    with newest.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        found = os.fstat(file.fileno())
-        if not os.path.samestat(found, newest.stat()):
-            raise OSError(errno.ESTALE, "it was rotated in this moment, ask again", str(newest))
-        return read_heads(_log_of(newest)), found.st_size
 
 
 def _log_of(file: Path) -> Path:
@@ -141,11 +168,10 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _lines(path: Path, end: int | None) -> Iterator[bytes]:
+def _feed(verifier: Verifier, lines: Iterable[bytes], size: float = math.inf) -> None:
     read = 0
-    with _open(path) as file:
-        for line in file:
-            if end is not None and path.suffix != ".gz" and read >= end:
-                return
-            read += len(line)
-            yield line
+    for line in lines:
+        if read >= size:
+            return
+        read += len(line)
+        verifier.feed(line)

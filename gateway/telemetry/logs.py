@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from typing import Any
@@ -41,7 +40,7 @@ def formatter(*, human: bool) -> logging.Formatter:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer(serializer=_ascii_json)]
+    last: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer()]
     if human:
         last = [_harmless, structlog.dev.ConsoleRenderer()]
     return structlog.stdlib.ProcessorFormatter(
@@ -52,10 +51,6 @@ def formatter(*, human: bool) -> logging.Formatter:
             *last,
         ],
     )
-
-
-def _ascii_json(value: Any, **options: Any) -> str:
-    return json.dumps(value, **options).replace("\x7f", "\\u007f")
 
 
 def _harmless(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.audit import AuditEvent, Encoder
 from gateway.stores.audit_files import ROTATION_RETRY, FileSink
-from gateway.stores.audit_reader import log_files, verify
+from gateway.stores.audit_reader import judge, log_files, verify
 from gateway.stores.audit_rotation import Rotation, began_at, former_files
 
 KEY = b"k" * 32
@@ -125,6 +125,23 @@ def test_processes_that_share_a_file_rotate_it_together(path: Path) -> None:
     assert len(files) > 10
     report = verify(files, KEY)
     assert (report.problems, report.records, report.writers) == ((), 1200, 3)
+
+
+def test_a_log_may_be_judged_while_it_is_rotated(path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD.replace("20_000", "500_000").replace("400", "20_000"), path, "a"]
+    )
+    try:
+        reports = []
+        while child.poll() is None:
+            if path.exists():
+                reports.append(judge([str(path.parent)], [KEY]))
+    finally:
+        child.kill()
+        child.wait()
+    assert len(reports) > 5
+    assert [report.problems for report in reports if not report.ok] == []
+    assert judge([str(path.parent)], [KEY]).records == 20_000
 
 
 def test_a_writer_that_begins_in_a_new_file_links_to_the_former(path: Path, clock: Clock) -> None:

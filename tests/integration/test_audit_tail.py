@@ -73,6 +73,25 @@ def test_a_renamed_file_is_read_to_its_end_before_the_new_one(path: Path, sink: 
     log.close()
 
 
+def test_a_line_that_is_written_between_the_last_look_and_the_rename_is_read(
+    path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(sink, "a")
+    log = FileTail(path)
+    looked = log._renamed
+
+    def renamed_meanwhile() -> bool:
+        monkeypatch.undo()
+        write(sink, "late")
+        path.rename(path.with_name("audit.jsonl.1"))
+        write(sink, "new")
+        return looked()
+
+    monkeypatch.setattr(log, "_renamed", renamed_meanwhile)
+    assert ids(log) == ["a", "late", "new"]
+    log.close()
+
+
 def test_no_file_is_missed_when_the_log_was_rotated_more_than_once(path: Path) -> None:
     sink = FileSink(path, "w", KEY, rotation=Rotation(max_bytes=900))
     write(sink, "first")

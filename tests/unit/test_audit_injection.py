@@ -4,7 +4,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.audit import START, AuditEvent, Encoder, Link
@@ -74,6 +74,8 @@ def test_what_is_shown_of_a_record_is_one_printable_line(event: Any) -> None:
 
 
 @given(TEXT, TEXT)
+@example("\\n", "\n")
+@example("\\x1b", "\x1b")
 def test_different_texts_stay_different_when_they_are_made_printable(one: str, other: str) -> None:
     assert printable(one).isprintable()
     assert (printable(one) == printable(other)) == (one == other)
