@@ -95,7 +95,7 @@ def verify(path: Path | Sequence[Path], key: bytes | Sequence[bytes] | None = No
 
 
 def _verify(paths: Sequence[Path], keys: Sequence[bytes], partial: bool, now: Callable[[], Sequence[Path]]) -> Report:
-    """As of the moment in which the newest file is locked, so nobody writes or rotates, and ``now`` has the same files."""
+    """As of one moment: the newest file is locked, so nobody writes or rotates, and ``now`` has the same files."""
     with paths[-1].open("rb") as newest:
         fcntl.flock(newest, fcntl.LOCK_SH)
         found = os.fstat(newest.fileno())
