@@ -8,18 +8,21 @@ import glob
 import gzip
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from gateway.audit import Report, Verifier, dump_heads
+from gateway.audit.reading import read_record
 from gateway.stores.audit_files import head_path, read_heads
 from gateway.stores.audit_redis import StreamLog
-from gateway.stores.audit_rotation import began_at
 
 _BESIDE = (".head", ".head.new")
-_FIRST = 4096
+_FIRST = 500  # lines
+_LATER = "~"  # than every time, for files without a record
 _ATTEMPTS = 10
 
 
@@ -37,7 +40,7 @@ def log_files(arguments: Sequence[str]) -> list[Path]:
         ValueError: a pattern or a folder has no log, or a folder has several.
     """
     found = {path for argument in arguments for path in _expanded(argument) if not path.name.endswith(_BESIDE)}
-    return sorted(found, key=lambda path: (_began(path), path.name))
+    return [opening.path for opening in sorted(map(_opening, found))]
 
 
 def _expanded(argument: str) -> Sequence[Path]:
@@ -59,11 +62,31 @@ def _of_folder(folder: Path) -> Sequence[Path]:
     return [each for each in folder.iterdir() if each.is_file() and each.name.startswith(logs[0])]
 
 
-def _began(path: Path) -> float:
-    """The time of the first record; of a file without any, one that is later than all."""
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How a file begins: the time of its first record, and the first number of each writer in its first lines."""
+
+    path: Path
+    began: str
+    numbers: Mapping[str, int]
+
+    def __lt__(self, other: _Opening) -> bool:
+        """Whether it was written before. Processes that share a log wait for each other, so times alone do not tell."""
+        for writer, number in self.numbers.items():
+            if writer in other.numbers and other.numbers[writer] != number:
+                return number < other.numbers[writer]
+        return (self.began, self.path.name) < (other.began, other.path.name)
+
+
+def _opening(path: Path) -> _Opening:
+    began, numbers = _LATER, dict[str, int]()
     with _open(path) as file:
-        began = began_at(file.readline(_FIRST))
-    return math.inf if began is None else began
+        for line in islice(file, _FIRST):
+            record = read_record(line)
+            if record is not None:
+                began = record.time if began is _LATER else began
+                numbers.setdefault(record.writer, record.seq)
+    return _Opening(path, began, numbers)
 
 
 def judge(arguments: Sequence[str], keys: Sequence[bytes] = (), *, partial: bool = False) -> Report:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.audit import AuditEvent, Encoder
-from gateway.stores.audit_files import ROTATION_RETRY, FileSink
+from gateway.stores.audit_files import ROTATION_RETRY, FileSink, head_path
 from gateway.stores.audit_reader import judge, log_files, verify
 from gateway.stores.audit_rotation import Rotation, began_at, former_files
 
@@ -134,7 +134,7 @@ def test_a_log_may_be_judged_while_it_is_rotated(path: Path) -> None:
     try:
         reports = []
         while child.poll() is None:
-            if path.exists():
+            if head_path(path).exists():
                 reports.append(judge([str(path.parent)], [KEY]))
     finally:
         child.kill()
@@ -222,6 +222,21 @@ def test_files_may_be_named_in_any_order_by_patterns_or_by_their_folder(path: Pa
     assert verify(expected, KEY).ok
     path.rename(path.with_name("audit.jsonl.9"))
     assert verify(log_files([str(path.parent)]), KEY).ok
+
+
+def test_the_numbers_of_writers_say_more_about_the_order_than_times_do(path: Path, clock: Clock) -> None:
+    """A record has the time at which it was made; then its writer may have waited for others that share the log."""
+    one, two = (sink_of(path, clock, writer=name) for name in ("one", "two"))
+    write(two, clock, "a")
+    made_early = Encoder().encode(AuditEvent("waited"), "request", clock.now)
+    write(one, clock, "b", "c", "d")
+    two.write([made_early], sync=False)
+    write(one, clock, "e", "f")
+    for sink in (one, two):
+        sink.close()
+    files = log_files([str(path.parent)])
+    assert [ids(file) for file in files] == [["a", "b"], ["c", "d"], ["waited", "e"], ["f"]]
+    assert verify(files, KEY).ok
 
 
 def test_what_is_no_log_is_an_error(tmp_path: Path) -> None:
