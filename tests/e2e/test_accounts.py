@@ -1,7 +1,6 @@
 """Connecting an account: from a call that is answered with a link, through a browser, to the call that works."""
 
 import asyncio
-import html
 import json
 import re
 import threading
@@ -17,9 +16,9 @@ import pytest
 from mcp import Client as SdkClient
 from mcp.client.streamable_http import streamable_http_client
 
+from .browser import URL, Browser, question
 from .harness import NO_TLS, Client, Gateway, running, until
 
-URL = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"url": {}}}}
 CALL = {"name": "a__who", "arguments": {}}
 
 
@@ -102,47 +101,6 @@ def gateway(peer: Any, tmp_path: Path) -> Iterator[Gateway]:
     with running(tmp_path, routes(peer), CLIENT_SECRET="canary-secret") as one:
         until(lambda: "a__who" in one.client(subject="alice").modern("tools/list").text)
         yield one
-
-
-class Browser:
-    """Follows what a person would; the gateway's public name leads to its port."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.port = gateway.port
-        self.cookies: dict[str, str] = {}
-
-    def send(self, method: str, url: str, **options: Any) -> httpx2.Response:
-        ours = url.startswith("https://gateway.test")
-        local = url.replace("https://gateway.test", f"http://127.0.0.1:{self.port}")
-        cookies = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} if ours else {}
-        answer = httpx2.request(method, local, headers=cookies, trust_env=False, verify=NO_TLS, **options)
-        if "set-cookie" in answer.headers:
-            name, _, value = answer.headers["set-cookie"].partition(";")[0].partition("=")
-            self.cookies[name] = value
-        return answer
-
-    def confirm(self, link: str) -> str:
-        """Open the page and send its form; where that leads."""
-        page = self.send("GET", link)
-        assert page.status_code == 200, page.text
-        form = html.unescape(re.search(r'name="form" value="([^"]+)"', page.text)[1])  # type: ignore[index]
-        answer = self.send("POST", link, data={"form": form})
-        assert answer.status_code == 303, answer.text
-        location: str = answer.headers["location"]
-        return location
-
-    def connect(self, link: str) -> httpx2.Response:
-        """The whole way."""
-        granted = self.send("GET", self.confirm(link))
-        return self.send("GET", granted.headers["location"])
-
-
-def question(answer: httpx2.Response) -> dict[str, Any]:
-    result = answer.json()["result"]
-    assert result["resultType"] == "input_required", result
-    asked: dict[str, Any] = result["inputRequests"]["mcp-gateway-connect"]
-    assert asked["method"] == "elicitation/create"
-    return dict(asked["params"])
 
 
 def accepted(client: Client) -> httpx2.Response:

@@ -147,6 +147,17 @@ class Keycloak:
         """Withdraw it: the key set loses it at once."""
         self._admin("DELETE", f"components/{component}")
 
+    def accounts_client(self, redirect: str) -> None:
+        """A confidential client ``accounts`` for authorization codes with PKCE."""
+        client = {
+            "clientId": "accounts",
+            "secret": self.secret,
+            "publicClient": False,
+            "redirectUris": [redirect],
+            "attributes": {"pkce.code.challenge.method": "S256"},
+        }
+        self._admin("POST", "clients", json=client)
+
     def other_realm(self) -> None:
         """A second realm with a client ``ci`` that writes the same audience."""
         placeholder = "${AGENTS_RESOURCE:https://mcp.example.com/mcp}"
