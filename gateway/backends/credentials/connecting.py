@@ -151,7 +151,7 @@ class Connections:
         await self._use(invitation, INVITED, "This link was used. Call the tool again for another.")
         verifier = secrets.token_urlsafe(48)
         until = self._now() + FLOW
-        parts = [until, route, principal.issuer, principal.subject, verifier, _digest(browser)]
+        parts = [until, route, principal.issuer, principal.subject, verifier, _digest(browser), authority.audience]
         state = self._states.seal(msgspec.json.encode(parts))
         return self._authorization_url(self._accounts[route], authority, state, verifier)
 
@@ -161,9 +161,11 @@ class Connections:
         Raises:
             ConnectError: nothing was granted, or not to this browser.
         """
-        route, principal, verifier = self._started(answer.get("state", ""), browser)
+        route, principal, verifier, server = self._started(answer.get("state", ""), browser)
         await self._use(answer["state"], FLOW, "This answer was used already.")
         authority = await self._authority(route)
+        if authority.audience != server:
+            raise ConnectError("Another authorization server is used by now. Call the tool again.", 409)
         _check_answer(answer, authority)
         account = self._accounts[route]
         try:
@@ -171,13 +173,12 @@ class Connections:
                 forms.authorization_code(answer["code"], verifier, self._base() + CALLBACK), scoped=False
             )
             self._check_person(token.id_token, authority, principal)
-            await self.grants.keep(route, principal, token)
+            await account.tokens.keep(principal, token, server)
         except (TokenRefusedError, UnusableError) as failure:
             logger.warning("%s: an account could not be connected: %s", route, failure)
             raise ConnectError("The authorization server gave no token. Call the tool again.", 502) from None
         except VaultAway:
             raise _away() from None
-        account.tokens.forget(principal)
         self._record(route, principal)
         logger.info("%s: an account was connected", route)
         return route
@@ -196,14 +197,14 @@ class Connections:
                 return route, Principal(issuer, subject)
         raise ConnectError("This link is not valid, or not any more. Call the tool again for another.", 404)
 
-    def _started(self, state: str, browser: str) -> tuple[str, Principal, str]:
+    def _started(self, state: str, browser: str) -> tuple[str, Principal, str, str]:
         plain = self._states.open(state)
         if plain is not None:
-            until, route, issuer, subject, verifier, started_by = msgspec.json.decode(plain)
+            until, route, issuer, subject, verifier, started_by, server = msgspec.json.decode(plain)
             if until > self._now() and route in self._accounts:
                 if not browser or started_by != _digest(browser):
                     raise ConnectError("This was begun in another browser. Nothing was connected.", 403)
-                return route, Principal(issuer, subject), verifier
+                return route, Principal(issuer, subject), verifier, server
         raise ConnectError("This answer belongs to nothing that was begun here, or came too late.")
 
     async def _use(self, text: str, seconds: float, otherwise: str) -> None:

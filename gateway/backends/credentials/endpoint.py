@@ -61,7 +61,7 @@ class TokenEndpoint:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
-        self._backend = backend
+        self.backend = backend
         self._reach = reach
         self._make_client = clients
         self._clients: dict[Reach, httpx2.AsyncClient] = {}
@@ -146,22 +146,22 @@ class TokenEndpoint:
         """The backend's metadata: where its challenge says, or else at the well-known places (RFC 9728 section 5)."""
 
         def protected(body: bytes) -> Protected:
-            return metadata.protected_of(as_object(body), self._backend)
+            return metadata.protected_of(as_object(body), self.backend)
 
         challenge = await self._challenge()
         named = challenge.metadata_url
         if named is None:
-            return await self._first(metadata.protected_resource_urls(self._backend), self._reach, protected), challenge
-        if not is_secure(named) and reach_of(named, self._backend) != "configured":
+            return await self._first(metadata.protected_resource_urls(self.backend), self._reach, protected), challenge
+        if not is_secure(named) and reach_of(named, self.backend) != "configured":
             raise UnusableError("the backend's challenge names metadata that are not at an https URL")
-        reach = self._reach if reach_of(named, self._backend) == "configured" else self._elsewhere
+        reach = self._reach if reach_of(named, self.backend) == "configured" else self._elsewhere
         return await self._first((named,), reach, protected), challenge
 
     async def _challenge(self) -> Challenge:
         headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         try:
             async with self._http(self._reach).stream(
-                "POST", self._backend, content=_PROBE, headers=headers
+                "POST", self.backend, content=_PROBE, headers=headers
             ) as response:
                 said = response.headers.get("www-authenticate", "") if response.status_code == 401 else ""
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
@@ -185,7 +185,7 @@ class TokenEndpoint:
     def resource(self, authority: Authority) -> str | None:
         """``resource`` of requests there (RFC 8707)."""
         wanted = self._client.resource
-        return None if wanted == "none" else wanted or authority.resource or self._backend
+        return None if wanted == "none" else wanted or authority.resource or self.backend
 
     def scopes(self, authority: Authority) -> tuple[str, ...]:
         """The scopes that are asked for there."""

@@ -15,7 +15,7 @@ from gateway.backends.credentials.endpoint import TokenEndpoint
 from gateway.backends.credentials.grants import Grant, Grants
 from gateway.backends.credentials.keeping import RENEWALS
 from gateway.backends.credentials.source import TokenSource
-from gateway.backends.credentials.tokens import TokenRefusedError
+from gateway.backends.credentials.tokens import Token, TokenRefusedError
 from gateway.egress.documents import UnusableError
 from gateway.models import Principal
 from gateway.protocol.sealing import owner_of
@@ -63,6 +63,7 @@ class GrantTokens:
     ) -> None:
         self.endpoint = endpoint
         self._route = route
+        self._place = f"{route} {endpoint.backend}"
         self._own = own
         self._grants = grants
         self._now = now
@@ -101,8 +102,13 @@ class GrantTokens:
             return None
         return because(link.principal_not_admitted(self._route), f"HTTP status {status}")
 
-    def forget(self, principal: Principal) -> None:
-        """Look at the grant anew: there is another."""
+    async def keep(self, principal: Principal, token: Token, server: str) -> None:
+        """Use from now on what ``server`` gave for a principal.
+
+        Raises:
+            VaultAway: it is not kept.
+        """
+        await self._grants.keep(self._place, principal, token, server)
         self._held.pop(owner_of(principal), None)
 
     async def aclose(self) -> None:
@@ -126,7 +132,7 @@ class GrantTokens:
     async def _present(self, principal: Principal, held: _Held) -> Grant:
         """The grant, renewed if it is about to end or is not accepted any more."""
         try:
-            grant = await self._grants.get(self._route, principal)
+            grant = await self._grants.get(self._place, principal)
             if grant is None:
                 raise link.not_connected(self._route)
             if grant.access_token == held.bad or self._now() >= grant.expires_at - EARLY:
@@ -140,15 +146,13 @@ class GrantTokens:
 
     async def _renewed(self, principal: Principal, held: _Held, grant: Grant) -> Grant:
         usable = grant.access_token != held.bad and self._now() < grant.expires_at
-        if grant.refresh_token is None:
-            if usable:
-                return grant
-            return await self._over(principal)
-        held.renewed_at = self._now()
         try:
+            if grant.refresh_token is None or (await self.endpoint.authority()).audience != grant.server:
+                return grant if usable else await self._over(principal)
+            held.renewed_at = self._now()
             token = await self.endpoint.ask(forms.refresh(grant.refresh_token), scoped=False)
         except TokenRefusedError:
-            latest = await self._grants.get(self._route, principal)
+            latest = await self._grants.get(self._place, principal)
             if latest is not None and latest != grant:  # another replica was faster
                 return latest
             return await self._over(principal)
@@ -156,10 +160,10 @@ class GrantTokens:
             if usable:
                 return grant
             raise because(link.no_token(self._route), str(failure)) from None
-        return await self._grants.keep(self._route, principal, token, grant)
+        return await self._grants.keep(self._place, principal, token, grant.server, grant)
 
     async def _over(self, principal: Principal) -> Grant:
-        await self._grants.drop(self._route, principal)
+        await self._grants.drop(self._place, principal)
         raise link.not_connected(self._route)
 
 

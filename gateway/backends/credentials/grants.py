@@ -19,15 +19,21 @@ RENEWABLE = 30 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """``expires_at`` is in seconds since the epoch, ``refresh_token`` None where it cannot be renewed."""
+    """``expires_at`` is in seconds since the epoch, ``refresh_token`` None where it cannot be renewed.
+
+    ``server`` is the authorization server that gave it, the only one that may be sent its refresh token.
+    """
 
     access_token: str = field(repr=False)
     expires_at: float
+    server: str
     refresh_token: str | None = field(default=None, repr=False)
 
 
 class Grants:
-    """Those of all principals and routes. A sealed grant opens only for the route and the principal it was kept for.
+    """Those of all principals and places. A sealed grant opens only for the place and the principal it was kept for.
+
+    A place is a route and the backend that it had: what was granted for one backend is not sent to the next.
 
     Args:
         keys: the key ring.
@@ -40,43 +46,45 @@ class Grants:
         self._vault = vault
         self._now = now
 
-    async def get(self, route: str, principal: Principal) -> Grant | None:
+    async def get(self, place: str, principal: Principal) -> Grant | None:
         """The present one.
 
         Raises:
             VaultAway: it is not known.
         """
-        key = _key(route, principal)
+        key = _key(place, principal)
         sealed = await self._vault.get(key)
         plain = self._sealer.open(sealed) if sealed else None
         if plain is None:
             return None
-        bound_to, access_token, expires_at, refresh_token = msgspec.json.decode(plain)
-        return Grant(access_token, expires_at, refresh_token) if bound_to == key else None
+        bound_to, *members = msgspec.json.decode(plain)
+        return Grant(*members) if bound_to == key else None
 
-    async def keep(self, route: str, principal: Principal, token: Token, former: Grant | None = None) -> Grant:
-        """Keep what a token endpoint gave, in place of ``former``.
+    async def keep(
+        self, place: str, principal: Principal, token: Token, server: str, former: Grant | None = None
+    ) -> Grant:
+        """Keep what the token endpoint of ``server`` gave, in place of ``former``.
 
         Raises:
             VaultAway: it is not kept.
         """
         refresh_token = token.refresh_token or (former.refresh_token if former else None)
-        grant = Grant(token.value, self._now() + token.lifetime, refresh_token)
-        key = _key(route, principal)
-        plain = msgspec.json.encode([key, grant.access_token, grant.expires_at, grant.refresh_token])
+        grant = Grant(token.value, self._now() + token.lifetime, server, refresh_token)
+        key = _key(place, principal)
+        plain = msgspec.json.encode([key, grant.access_token, grant.expires_at, grant.server, grant.refresh_token])
         seconds = RENEWABLE if refresh_token else max(1.0, token.lifetime)
         await self._vault.put(key, self._sealer.seal(plain), seconds)
         return grant
 
-    async def drop(self, route: str, principal: Principal) -> None:
+    async def drop(self, place: str, principal: Principal) -> None:
         """It is of no more use.
 
         Raises:
             VaultAway: it is still there.
         """
-        await self._vault.put(_key(route, principal), "-", 1.0)
+        await self._vault.put(_key(place, principal), "-", 1.0)
 
 
-def _key(route: str, principal: Principal) -> str:
-    text = f"{len(route)}:{route}{owner_of(principal)}".encode()
+def _key(place: str, principal: Principal) -> str:
+    text = f"{len(place)}:{place}{owner_of(principal)}".encode()
     return "grant:" + hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -55,18 +55,18 @@ class Provider:
             return self.answers.pop(0)
         return 200, {"access_token": f"t{len(self.forms)}", "token_type": "Bearer", "expires_in": 600}
 
-    def endpoint(self, kind: str = "client_credentials", **fields: str) -> TokenEndpoint:
+    def endpoint(self, kind: str = "client_credentials", backend_url: str = BACKEND, **fields: str) -> TokenEndpoint:
         """As routes.yaml has it, with ``client_id`` and a secret."""
         given = {"client_id": "gateway", "client_secret": "'${S}'", **fields}
         written = ", ".join(f"{name}: {value}" for name, value in given.items())
-        backend = f"{{url: '{BACKEND}', credentials: {{{kind}: {{{written}}}}}}}"
+        backend = f"{{url: '{backend_url}', credentials: {{{kind}: {{{written}}}}}}}"
         text = (
             "auth: {resource: 'https://g.example', issuers: [{issuer: 'https://i.example'}]}\n"
             f"routes: [{{name: tools, scopes: [], backend: {backend}}}]"
         )
         credentials = parse(text, source="x", environ={"S": "secret"}).routes[0].backend.credentials
         return TokenEndpoint(
-            getattr(credentials, kind), BACKEND, clients=self.client, clock=lambda: self.now, now=lambda: self.now
+            getattr(credentials, kind), backend_url, clients=self.client, clock=lambda: self.now, now=lambda: self.now
         )
 
 

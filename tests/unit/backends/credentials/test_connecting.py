@@ -17,6 +17,7 @@ from gateway.stores.vault import MemoryVault
 from .provider import ISSUER, METADATA, Provider
 
 ALICE = Principal(ISSUER, "alice")
+PLACE = "tools https://tools.example/mcp"
 ELSEWHERE = Principal("https://idp.elsewhere.example", "alice")
 
 
@@ -72,7 +73,7 @@ async def test_from_the_link_to_the_grant() -> None:
     asked = await world.begun()
     world.grant()
     assert await world.flow.finish({"state": asked["state"], "code": "c"}, "b") == "tools"
-    kept = await world.grants.get("tools", ALICE)
+    kept = await world.grants.get(PLACE, ALICE)
     assert kept is not None
     assert kept.refresh_token == "r"
     form = world.provider.forms[-1]
@@ -159,7 +160,7 @@ async def test_what_was_begun_in_one_browser_does_not_end_in_another() -> None:
     for browser in ("", "victim"):
         with pytest.raises(ConnectError, match="another browser"):
             await world.flow.finish({"state": asked["state"], "code": "c"}, browser)
-    assert await world.grants.get("tools", ALICE) is None
+    assert await world.grants.get(PLACE, ALICE) is None
 
 
 async def test_an_answer_counts_once_and_soon_and_only_with_a_state_of_ours() -> None:
@@ -226,7 +227,7 @@ async def test_who_signs_in_at_the_clients_own_issuer_is_who_called(claims: dict
     else:
         with pytest.raises(ConnectError, match="somebody else"):
             await world.flow.finish({"state": asked["state"], "code": "c"}, "b")
-    assert (await world.grants.get("tools", ALICE) is not None) is same
+    assert (await world.grants.get(PLACE, ALICE) is not None) is same
 
 
 async def test_at_another_server_people_have_other_names() -> None:
@@ -234,7 +235,7 @@ async def test_at_another_server_people_have_other_names() -> None:
     asked = await world.begun(ELSEWHERE)
     world.grant(id_token=id_token(iss=ISSUER, sub="4711"))
     await world.flow.finish({"state": asked["state"], "code": "c"}, "b")
-    assert await world.grants.get("tools", ELSEWHERE) is not None
+    assert await world.grants.get(PLACE, ELSEWHERE) is not None
 
 
 async def test_a_token_endpoint_that_refuses_is_told_without_its_words() -> None:
@@ -244,3 +245,16 @@ async def test_a_token_endpoint_that_refuses_is_told_without_its_words() -> None
     with pytest.raises(ConnectError, match="gave no token") as caught:
         await world.flow.finish({"state": asked["state"], "code": "c"}, "b")
     assert "invalid_grant" not in str(caught.value)
+
+
+async def test_a_code_of_one_authorization_server_is_not_taken_to_another() -> None:
+    world = World()
+    asked = await world.begun()
+    another = world.provider.endpoint(
+        "authorization_code", token_url="https://new.example/token", authorization_url="https://new.example/authorize"
+    )
+    tokens = GrantTokens("tools", another, StaticToken(""), world.grants)
+    world.flow.register("tools", Account(tokens, another._client))
+    with pytest.raises(ConnectError, match="Another authorization server"):
+        await world.flow.finish({"state": asked["state"], "code": "c"}, "b")
+    assert world.provider.forms == []

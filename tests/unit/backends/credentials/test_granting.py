@@ -16,6 +16,7 @@ from gateway.vault import VaultAway
 from .provider import ISSUER, Provider
 
 ALICE, BOB = Principal("https://idp", "alice"), Principal("https://idp", "bob")
+PLACE = "tools https://tools.example/mcp"
 
 
 class Vault(MemoryVault):
@@ -40,7 +41,7 @@ class World:
         return GrantTokens("tools", endpoint, StaticToken("own"), self.grants, now=lambda: self.provider.now)
 
     async def connect(self, principal: Principal = ALICE, *, refresh: str | None = "r0") -> None:
-        await self.grants.keep("tools", principal, Token("granted", 0.0, 600.0, refresh))
+        await self.grants.keep(PLACE, principal, Token("granted", 0.0, 600.0, refresh), ISSUER)
 
 
 async def test_who_granted_nothing_is_not_connected_and_nothing_is_sent() -> None:
@@ -104,7 +105,7 @@ async def test_of_two_replicas_that_renew_at_once_the_slower_takes_what_the_fast
     async def refuse(*_: object, **__: object) -> Token:
         from gateway.backends.credentials.tokens import TokenRefusedError
 
-        await world.grants.keep("tools", ALICE, faster)
+        await world.grants.keep(PLACE, ALICE, faster, ISSUER)
         raise TokenRefusedError("invalid_grant")
 
     slow.endpoint.ask = refuse  # type: ignore[method-assign]
@@ -150,7 +151,7 @@ async def test_what_another_replica_renewed_is_found_in_time() -> None:
     world = World()
     await world.connect()
     await world.tokens.token(ALICE)
-    await world.grants.keep("tools", ALICE, Token("newer", 0.0, 600.0, "r1"))
+    await world.grants.keep(PLACE, ALICE, Token("newer", 0.0, 600.0, "r1"), ISSUER)
     world.provider.now += 31.0
     assert await world.tokens.token(ALICE) == "newer"
 
@@ -163,3 +164,28 @@ async def test_a_store_that_is_away_is_no_reason_to_connect_again() -> None:
         await world.tokens.token(ALICE)
     assert not isinstance(caught.value, NotConnected)
     assert caught.value.retryable
+
+
+async def test_what_was_granted_for_one_backend_is_not_sent_to_the_next_of_the_route() -> None:
+    world = World()
+    await world.connect()
+    moved = world.provider.endpoint("authorization_code", "https://other.example/mcp", issuer=ISSUER)
+    tokens = GrantTokens("tools", moved, StaticToken("own"), world.grants, now=lambda: world.provider.now)
+    with pytest.raises(NotConnected):
+        await tokens.token(ALICE)
+    assert await world.tokens.token(ALICE) == "granted"
+
+
+async def test_a_refresh_token_goes_to_the_server_that_gave_it_alone() -> None:
+    world = World()
+    await world.connect()
+    another = world.provider.endpoint(
+        "authorization_code", token_url="https://new.example/token", authorization_url="https://new.example/authorize"
+    )
+    tokens = GrantTokens("tools", another, StaticToken("own"), world.grants, now=lambda: world.provider.now)
+    world.provider.now += 575.0
+    assert await tokens.token(ALICE) == "granted"
+    world.provider.now += 30.0
+    with pytest.raises(NotConnected):
+        await tokens.token(ALICE)
+    assert world.provider.forms == []

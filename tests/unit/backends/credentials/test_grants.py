@@ -5,6 +5,7 @@ from gateway.stores.vault import MemoryVault
 
 ALICE, BOB = Principal("https://idp", "alice"), Principal("https://idp", "bob")
 KEYS = (b"k" * 32,)
+SERVER = "https://server.example"
 
 
 class World:
@@ -20,7 +21,7 @@ def token(value: str = "access", refresh: str | None = "refresh") -> Token:
 
 async def test_a_grant_is_one_principals_and_one_routes() -> None:
     world = World()
-    await world.grants.keep("tools", ALICE, token())
+    await world.grants.keep("tools", ALICE, token(), SERVER)
     kept = await world.grants.get("tools", ALICE)
     assert kept is not None
     assert (kept.access_token, kept.expires_at, kept.refresh_token) == ("access", 1600.0, "refresh")
@@ -30,8 +31,8 @@ async def test_a_grant_is_one_principals_and_one_routes() -> None:
 
 async def test_what_is_kept_is_sealed_and_bound_to_its_place() -> None:
     world = World()
-    await world.grants.keep("tools", ALICE, token())
-    await world.grants.keep("tools", BOB, token("his"))
+    await world.grants.keep("tools", ALICE, token(), SERVER)
+    await world.grants.keep("tools", BOB, token("his"), SERVER)
     stored = {key: value for key, (_, value) in world.vault._values.items()}
     assert not [text for text in (*stored, *stored.values()) if "access" in text or "alice" in text]
     (first, hers), (second, his) = stored.items()
@@ -43,22 +44,22 @@ async def test_what_is_kept_is_sealed_and_bound_to_its_place() -> None:
 
 async def test_another_key_ring_opens_nothing() -> None:
     world = World()
-    await world.grants.keep("tools", ALICE, token())
+    await world.grants.keep("tools", ALICE, token(), SERVER)
     assert await Grants((b"x" * 32,), world.vault, lambda: world.now).get("tools", ALICE) is None
 
 
 async def test_a_grant_that_cannot_be_renewed_ends_with_its_token() -> None:
     world = World()
-    await world.grants.keep("tools", ALICE, token(refresh=None))
+    await world.grants.keep("tools", ALICE, token(refresh=None), SERVER)
     world.now += 601.0
     assert await world.grants.get("tools", ALICE) is None
 
 
 async def test_one_that_can_be_lasts_and_keeps_its_refresh_token_where_no_other_came() -> None:
     world = World()
-    former = await world.grants.keep("tools", ALICE, token())
+    former = await world.grants.keep("tools", ALICE, token(), SERVER)
     world.now += RENEWABLE - 1
-    renewed = await world.grants.keep("tools", ALICE, token("next", None), former)
+    renewed = await world.grants.keep("tools", ALICE, token("next", None), SERVER, former)
     assert renewed.refresh_token == "refresh"
     world.now += RENEWABLE - 1
     assert await world.grants.get("tools", ALICE) is not None
@@ -66,12 +67,12 @@ async def test_one_that_can_be_lasts_and_keeps_its_refresh_token_where_no_other_
 
 async def test_it_can_be_dropped() -> None:
     world = World()
-    await world.grants.keep("tools", ALICE, token())
+    await world.grants.keep("tools", ALICE, token(), SERVER)
     await world.grants.drop("tools", ALICE)
     assert await world.grants.get("tools", ALICE) is None
 
 
 async def test_a_grant_does_not_show_its_tokens() -> None:
-    shown = repr(await World().grants.keep("tools", ALICE, token()))
+    shown = repr(await World().grants.keep("tools", ALICE, token(), SERVER))
     assert "access'" not in shown
     assert "'refresh'" not in shown
