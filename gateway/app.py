@@ -111,7 +111,7 @@ class Gateway:
         )
         self._limits, self._sessions, vault = self._stores()
         self._connections = self._book.connections = open_connections(
-            keys, vault, lambda: self._book.rules.routes.auth, self._record
+            keys, vault, lambda: self._book.rules.routes.auth, self.audit
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()

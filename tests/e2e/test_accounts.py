@@ -125,7 +125,8 @@ def test_a_call_is_answered_with_a_link_and_works_once_the_account_is_connected(
     assert authorization == "Bearer canary-access-1"
     assert "inputResponses" not in request["params"]
     assert "hello" in alice.modern("tools/call", CALL).text
-    assert [record["route"] for record in gateway.records() if record["method"] == "account/connect"] == ["a"]
+    records = [one for one in gateway.records() if one["method"] == "account/connect"]
+    assert [(one["event"], one["route"]) for one in records] == [("intent", "a"), ("outcome", "a")]
     for secret in ("canary-access", "canary-refresh", "canary-secret", asked["url"].rpartition("/")[2]):
         assert secret not in gateway.log + gateway.audit.read_text()
 

@@ -11,21 +11,25 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from gateway.audit import AuditEvent
 from gateway.backends.credentials import forms
 from gateway.backends.credentials.endpoint import Authority, TokenEndpoint
 from gateway.backends.credentials.granting import GrantTokens
 from gateway.backends.credentials.grants import Grants
 from gateway.backends.credentials.tokens import TokenRefusedError
 from gateway.egress.documents import UnusableError
+from gateway.errors import AuditUnavailable
 from gateway.models import Principal
+from gateway.ports import AuditLog
 from gateway.protocol.sealing import Sealer
 from gateway.routes import Auth, OAuthClient
 from gateway.vault import Vault, VaultAway
@@ -40,6 +44,8 @@ FLOW = 10 * 60.0
 
 PATH = "/connect/"
 CALLBACK = PATH + "callback"
+
+_OUTCOMES = {502: "backend_unavailable", 503: "overloaded"}
 
 
 class ConnectError(Exception):
@@ -74,6 +80,17 @@ class Page:
     form: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What a state says. ``browser`` is a digest of the secret of its cookie, ``server`` who was asked for a grant."""
+
+    route: str
+    principal: Principal
+    verifier: str = field(repr=False)
+    browser: str
+    server: str
+
+
 class Connections:
     """Links and what becomes of them. Implements ``http.connect.Flow``.
 
@@ -83,7 +100,7 @@ class Connections:
         grants: where what is granted is kept.
         auth: ``auth:`` as it is now.
         now: seconds since the epoch.
-        record: told of each route and principal that was connected.
+        audit: where every answer to what was begun here is recorded.
     """
 
     def __init__(
@@ -94,7 +111,7 @@ class Connections:
         *,
         auth: Callable[[], Auth | None],
         now: Callable[[], float],
-        record: Callable[[str, Principal], None] = lambda _route, _principal: None,
+        audit: AuditLog,
     ) -> None:
         self.grants = grants
         self._invitations = Sealer(keys, b"connect-invite")
@@ -103,7 +120,7 @@ class Connections:
         self._vault = vault
         self._auth = auth
         self._now = now
-        self._record = record
+        self._audit = audit
         self._accounts: dict[str, Account] = {}
 
     def register(self, route: str, account: Account) -> None:
@@ -161,27 +178,48 @@ class Connections:
         Raises:
             ConnectError: nothing was granted, or not to this browser.
         """
-        route, principal, verifier, server = self._started(answer.get("state", ""), browser)
+        begun = self._started(answer.get("state", ""))
+        event = AuditEvent(os.urandom(10).hex(), method="account/connect", route=begun.route)
+        event.principal, event.started = begun.principal, self._now()
+        try:
+            await self._granted(begun, answer, browser, event)
+            event.outcome, event.http_status = "ok", 200
+        except ConnectError as error:
+            event.outcome, event.http_status = _OUTCOMES.get(error.status, "invalid_request"), error.status
+            event.rule = str(error)
+            raise
+        finally:
+            self._audit.append(event)
+        logger.info("%s: an account was connected", begun.route)
+        return begun.route
+
+    async def _granted(self, begun: _Begun, answer: Mapping[str, str], browser: str, event: AuditEvent) -> None:
+        if not browser or begun.browser != _digest(browser):
+            raise ConnectError("This was begun in another browser. Nothing was connected.", 403)
         await self._use(answer["state"], FLOW, "This answer was used already.")
-        authority = await self._authority(route)
-        if authority.audience != server:
+        account, authority = self._accounts[begun.route], await self._authority(begun.route)
+        if authority.audience != begun.server:
             raise ConnectError("Another authorization server is used by now. Call the tool again.", 409)
         _check_answer(answer, authority)
-        account = self._accounts[route]
+        await self._intend(event)
+        form = forms.authorization_code(answer["code"], begun.verifier, self._base() + CALLBACK)
         try:
-            token = await account.endpoint.ask(
-                forms.authorization_code(answer["code"], verifier, self._base() + CALLBACK), scoped=False
-            )
-            self._check_person(token.id_token, authority, principal)
-            await account.tokens.keep(principal, token, server)
+            token = await account.endpoint.ask(form, scoped=False)
+            self._check_person(token.id_token, authority, begun.principal)
+            await account.tokens.keep(begun.principal, token, begun.server)
         except (TokenRefusedError, UnusableError) as failure:
-            logger.warning("%s: an account could not be connected: %s", route, failure)
+            logger.warning("%s: an account could not be connected: %s", begun.route, failure)
             raise ConnectError("The authorization server gave no token. Call the tool again.", 502) from None
         except VaultAway:
             raise _away() from None
-        self._record(route, principal)
-        logger.info("%s: an account was connected", route)
-        return route
+
+    async def _intend(self, event: AuditEvent) -> None:
+        """What is granted is on record before it is had."""
+        try:
+            await self._audit.intend(event)
+        except AuditUnavailable:
+            raise ConnectError("The gateway cannot record this now. Try again later.", 503) from None
+        event.dispatched = True
 
     def _base(self) -> str:
         auth = self._auth()
@@ -197,14 +235,12 @@ class Connections:
                 return route, Principal(issuer, subject)
         raise ConnectError("This link is not valid, or not any more. Call the tool again for another.", 404)
 
-    def _started(self, state: str, browser: str) -> tuple[str, Principal, str, str]:
+    def _started(self, state: str) -> _Begun:
         plain = self._states.open(state)
         if plain is not None:
-            until, route, issuer, subject, verifier, started_by, server = msgspec.json.decode(plain)
+            until, route, issuer, subject, verifier, browser, server = msgspec.json.decode(plain)
             if until > self._now() and route in self._accounts:
-                if not browser or started_by != _digest(browser):
-                    raise ConnectError("This was begun in another browser. Nothing was connected.", 403)
-                return route, Principal(issuer, subject), verifier, server
+                return _Begun(route, Principal(issuer, subject), verifier, browser, server)
         raise ConnectError("This answer belongs to nothing that was begun here, or came too late.")
 
     async def _use(self, text: str, seconds: float, otherwise: str) -> None:

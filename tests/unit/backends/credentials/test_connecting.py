@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import hashlib
 import json
@@ -14,6 +15,7 @@ from gateway.models import Principal
 from gateway.routes import Auth
 from gateway.stores.vault import MemoryVault
 
+from ...fakes import FakeAudit
 from .provider import ISSUER, METADATA, Provider
 
 ALICE = Principal(ISSUER, "alice")
@@ -29,7 +31,7 @@ class World:
             "authorization_endpoint": f"{ISSUER}/authorize",
             "code_challenge_methods_supported": ["S256"],
         }
-        self.recorded: list[tuple[str, Principal]] = []
+        self.audit = FakeAudit()
         self.vault = MemoryVault(lambda: self.provider.now)
         self.grants = Grants((b"k" * 32,), self.vault, lambda: self.provider.now)
         auth = Auth.model_validate({"resource": "https://g.example/mcp", "issuers": [{"issuer": ISSUER}]})
@@ -39,7 +41,7 @@ class World:
             self.grants,
             auth=lambda: auth,
             now=lambda: self.provider.now,
-            record=lambda route, principal: self.recorded.append((route, principal)),
+            audit=self.audit,
         )
         endpoint = self.provider.endpoint("authorization_code", issuer=ISSUER, scopes="[read, openid]")
         tokens = GrantTokens("tools", endpoint, StaticToken(""), self.grants, now=lambda: self.provider.now)
@@ -84,7 +86,10 @@ async def test_from_the_link_to_the_grant() -> None:
     assert (asked["code_challenge"], asked["code_challenge_method"]) == (challenge, "S256")
     assert (asked["response_type"], asked["client_id"], asked["scope"]) == ("code", "gateway", "read openid")
     assert asked["resource"] == "https://tools.example/mcp"
-    assert world.recorded == [("tools", ALICE)]
+    assert world.audit.order == ["intent", "end"]
+    end = world.audit.only
+    assert (end.method, end.route, end.principal, end.outcome) == ("account/connect", "tools", ALICE, "ok")
+    assert (end.http_status, end.dispatched) == (200, True)
 
 
 async def test_consent_is_asked_for_where_the_grant_is_to_be_renewed() -> None:
@@ -258,3 +263,47 @@ async def test_a_code_of_one_authorization_server_is_not_taken_to_another() -> N
     with pytest.raises(ConnectError, match="Another authorization server"):
         await world.flow.finish({"state": asked["state"], "code": "c"}, "b")
     assert world.provider.forms == []
+
+
+async def test_an_answer_that_connects_nothing_is_on_record_with_its_reason() -> None:
+    world = World()
+    asked = await world.begun()
+    with pytest.raises(ConnectError):
+        await world.flow.finish({"state": asked["state"], "code": "c"}, "victim")
+    with pytest.raises(ConnectError):
+        await world.flow.finish({"state": "forged", "code": "c"}, "b")
+    end = world.audit.only
+    assert (end.route, end.principal, end.outcome, end.http_status) == ("tools", ALICE, "invalid_request", 403)
+    assert end.rule.startswith("This was begun in another browser")
+    assert not end.dispatched
+
+
+async def test_who_signs_in_as_somebody_else_is_on_record() -> None:
+    world = World()
+    asked = await world.begun()
+    world.grant(id_token=id_token(iss=ISSUER, sub="bob"))
+    with pytest.raises(ConnectError):
+        await world.flow.finish({"state": asked["state"], "code": "c"}, "b")
+    assert world.audit.order == ["intent", "end"]
+    assert (world.audit.only.outcome, world.audit.only.dispatched) == ("invalid_request", True)
+
+
+async def test_without_a_record_no_grant_is_had() -> None:
+    world = World()
+    asked = await world.begun()
+    world.audit.broken = True
+    with pytest.raises(ConnectError, match="cannot record") as caught:
+        await world.flow.finish({"state": asked["state"], "code": "c"}, "b")
+    assert caught.value.status == 503
+    assert world.provider.forms == []
+
+
+async def test_a_browser_that_leaves_takes_no_record_with_it() -> None:
+    world = World()
+    asked = await world.begun()
+    world.audit.gate = asyncio.Event()
+    task = asyncio.create_task(world.flow.finish({"state": asked["state"], "code": "c"}, "b"))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert world.audit.only.outcome == "aborted"
