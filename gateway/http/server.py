@@ -68,13 +68,46 @@ class GatewayProtocol(HttpToolsProtocol):
             self._head_at_most += len(data)
         elif before == "body":
             self._since_body += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self._phase == "idle":
             self._disarm()
         elif (self._head_bytes if self._phase == "head" else self._since_body) > MAX_HEAD_BYTES:
             self._end(*_TOO_LARGE)
         elif self._phase != before or self._timer is None:
             self._arm(self.head_timeout if self._phase == "head" else self.body_timeout)
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self.transport.is_closing():
+                self._read_on(memoryview(data)[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._end(*_MALFORMED)
+
+    def _read_on(self, rest: memoryview) -> None:
+        """Take a request that would change the protocol for one that would not (RFC 9110 section 7.8).
+
+        The parser reads no body behind such a head, so that the body would be the next request.
+        """
+        while True:
+            head, self._packet = self._head_without_upgrade(), self._head_at_most
+            self.parser = httptools.HttpRequestParser(self)
+            try:
+                self.parser.feed_data(head)
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                if not self.transport.is_closing():
+                    continue
+            except httptools.HttpParserError:
+                self._end(*_MALFORMED)
+            return
+
+    def _head_without_upgrade(self) -> bytes:
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = (b"%b: %b" % header for header in self.headers if header[0] != b"upgrade")
+        return b"\r\n".join((first, *lines, b"", b""))
 
     def on_message_begin(self) -> None:
         """A request starts, somewhere in what was received last."""
@@ -94,8 +127,12 @@ class GatewayProtocol(HttpToolsProtocol):
         self._phase, self._head_bytes, self._since_body, headers = "body", 0, 0, self.headers
         if len(headers) > MAX_HEADERS or (may_be_large and _size(headers) > MAX_HEAD_BYTES):
             self._end(*_TOO_LARGE)
-            return
+            raise httptools.HttpParserError  # read no further
         former, parser = self.cycle, self.parser
+        if parser.should_upgrade():  # read again without that
+            if parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError
+            return
         version = parser.get_http_version()
         self.cycle = _Cycle(
             self,
@@ -144,10 +181,6 @@ class GatewayProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             cycle.more_body = False
             cycle.message_event.set()
-
-    def send_400_response(self, msg: str) -> None:
-        """What the parser does not take is no HTTP."""
-        self._end(*_MALFORMED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: stop what it asked for."""
