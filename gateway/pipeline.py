@@ -116,9 +116,14 @@ class Pipeline:
 
         return await self._framed(path, ended())
 
-    async def refuse(self, inbound: Inbound, refusal: Refusal) -> Answer:
-        """Record and say a refusal that was decided before the pipeline (a guard's)."""
+    async def refuse(self, inbound: Inbound, refusal: Refusal, *, admitted: bool = False) -> Answer:
+        """Say a refusal that was decided before the pipeline (a guard's), or behind it, and record it.
+
+        Of a flood from one address, whose sender nobody knows, only so much is recorded; ``admitted``: it is known.
+        """
         path = self._open(inbound)
+        if not admitted:
+            path.unrecorded, path.event.rule = self._flood(inbound.client_address, path.event.rule)
 
         async def refused() -> Answer:
             raise refusal
@@ -127,11 +132,13 @@ class Pipeline:
 
     def unreadable(self, client_address: str, status: int, reason: str) -> None:
         """Record what was refused before there was a request."""
-        event = AuditEvent(request_id=os.urandom(10).hex(), client_address=client_address, rule=reason)
+        event = AuditEvent(request_id=os.urandom(10).hex(), client_address=client_address)
         event.started = time.time()
         event.duration_ms = 0.0
         event.outcome, event.http_status = "invalid_request", status
-        self._policy.audit.append(event)
+        unrecorded, event.rule = self._flood(client_address, reason)
+        if not unrecorded:
+            self._policy.audit.append(event)
         self._meter.request("other", "", "", event.outcome, "", 0.0)
 
     # The frame
@@ -236,6 +243,15 @@ class Pipeline:
             before = failures.recorded(address, token=token)
             path.unrecorded = before is None
             raise failures.refusal(wait, before or 0, token=token)
+
+    def _flood(self, address: str, rule: str) -> tuple[bool, str]:
+        """Whether it goes unrecorded, and its rule with how many did: nobody without a token may fill the disk."""
+        failures = self._policy.failures
+        if not failures.wait(address, token=False):
+            failures.failed(address, token=False)
+            return False, rule
+        before = failures.recorded(address, token=False)
+        return before is None, f"{rule} ({before} before this one)".lstrip() if before else rule
 
     async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel) -> Answer:
         path.id = jsonrpc.id_of(value)

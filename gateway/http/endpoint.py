@@ -156,7 +156,7 @@ class Endpoint:
             with answer.opens as stream:
                 await streams.serve(stream, *out)
         except Refusal as refusal:
-            await responder.finish(await self._pipeline.refuse(inbound, refusal))
+            await responder.finish(await self._pipeline.refuse(inbound, refusal, admitted=True))
 
     async def _read(self, receive: Any) -> bytes:
         message = await receive()
