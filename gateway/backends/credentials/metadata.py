@@ -17,6 +17,10 @@ from gateway.egress.documents import UnusableError, is_secure, metadata_urls, or
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 _PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
+_PLAIN = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+([/?][!\x24-~]*)?")
+"""A URL that browsers are led to: its host stands in a header of ours, and parameters go to its end, so that it has no
+fragment (RFC 6749 section 3.1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
@@ -94,7 +98,7 @@ def server_of(document: Mapping[str, Any], issuer: str) -> Server:
     token_url, authorization_url = document.get("token_endpoint"), document.get("authorization_endpoint")
     if not isinstance(token_url, str) or not is_secure(token_url):
         raise UnusableError("the issuer's metadata names no token_endpoint with an https URL")
-    usable = isinstance(authorization_url, str) and is_secure(authorization_url)
+    usable = isinstance(authorization_url, str) and _is_plain(authorization_url) and is_secure(authorization_url)
     return Server(
         token_url,
         authorization_url if usable else None,
@@ -117,6 +121,10 @@ def _covers(resource: str, backend: str) -> bool:
     except ValueError:
         return False
     return same and (path == above or path.startswith(above + "/"))
+
+
+def _is_plain(url: str) -> bool:
+    return _PLAIN.fullmatch(url) is not None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

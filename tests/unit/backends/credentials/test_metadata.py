@@ -106,3 +106,23 @@ def test_a_token_endpoint_is_at_an_https_url(url: Any) -> None:
 
 def test_an_authorization_endpoint_that_is_not_is_as_good_as_none() -> None:
     assert server(authorization_endpoint="javascript:alert(1)").authorization_url is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://idp.example;script-src */authorize",
+        "https://idp.example script-src/authorize",
+        "https://idp.example/authorize#here",
+        "https://idp.example/authorize\r\nset-cookie: a=b",
+        'https://idp.example/"authorize',
+        "https://idp.\u4f8b/authorize",
+    ],
+)
+def test_nor_is_one_that_would_say_more_to_a_browser_than_where_to_go(url: str) -> None:
+    assert server(authorization_endpoint=url).authorization_url is None
+
+
+@pytest.mark.parametrize("rest", ["", "/a/authorize", "?tenant=1", ":8443/authorize?tenant=1&x=%20"])
+def test_one_may_have_a_port_and_a_query(rest: str) -> None:
+    assert server(authorization_endpoint=f"https://idp.example{rest}").authorization_url is not None
