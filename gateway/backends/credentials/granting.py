@@ -29,6 +29,9 @@ REMEMBERED = 30.0
 
 MOST = 10_000
 
+_ENDED = "invalid_grant"
+"""The one error code that means that a grant is over (RFC 6749 section 5.2); others are about the gateway, or pass."""
+
 
 @dataclass(slots=True)
 class _Held:
@@ -151,7 +154,11 @@ class GrantTokens:
                 return grant if usable else await self._over(principal)
             held.renewed_at = self._now()
             token = await self.endpoint.ask(forms.refresh(grant.refresh_token), scoped=False)
-        except TokenRefusedError:
+        except TokenRefusedError as refusal:
+            if refusal.code != _ENDED:
+                if usable:
+                    return grant
+                raise because(link.token_refused(self._route), str(refusal)) from None
             latest = await self._grants.get(self._place, principal)
             if latest is not None and latest != grant:  # another replica was faster
                 return latest

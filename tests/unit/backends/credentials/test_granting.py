@@ -189,3 +189,22 @@ async def test_a_refresh_token_goes_to_the_server_that_gave_it_alone() -> None:
     with pytest.raises(NotConnected):
         await tokens.token(ALICE)
     assert world.provider.forms == []
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(401, {"error": "invalid_client"}), (403, {}), (400, {"error": "temporarily_unavailable"})]
+)
+async def test_a_refusal_that_is_about_the_gateway_takes_nobody_the_account_away(
+    status: int, answer: dict[str, str]
+) -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 575.0
+    world.provider.answers = [(status, answer)] * 2
+    assert await world.tokens.token(ALICE) == "granted"
+    world.provider.now += 30.0
+    with pytest.raises(NoCredentials) as caught:
+        await world.tokens.token(ALICE)
+    assert not isinstance(caught.value, NotConnected)
+    assert await world.tokens.token(ALICE) == "t3"
+    assert world.provider.forms[-1]["refresh_token"] == "r0"
