@@ -152,6 +152,8 @@ class GrantTokens:
         try:
             if grant.refresh_token is None or (await self.endpoint.authority()).audience != grant.server:
                 return grant if usable else await self._over(principal)
+            if not await self._grants.first(self._place, principal, grant) and usable:
+                return grant
             held.renewed_at = self._now()
             token = await self.endpoint.ask(forms.refresh(grant.refresh_token), scoped=False)
         except TokenRefusedError as refusal:

@@ -16,6 +16,9 @@ from gateway.vault import Vault
 RENEWABLE = 30 * 86_400.0
 """Seconds that a grant is kept which can be renewed, counted from its last renewal."""
 
+RENEWING = 6.0
+"""Seconds that one replica has to renew a grant before another may try."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -75,6 +78,15 @@ class Grants:
         seconds = RENEWABLE if refresh_token else max(1.0, token.lifetime)
         await self._vault.put(key, self._sealer.seal(plain), seconds)
         return grant
+
+    async def first(self, place: str, principal: Principal, grant: Grant) -> bool:
+        """Whether nobody else, at any replica, is about to renew it: some servers end what is renewed twice.
+
+        Raises:
+            VaultAway: it is not known.
+        """
+        text = f"{_key(place, principal)}{grant.refresh_token}".encode()
+        return await self._vault.claim("renews:" + hashlib.blake2b(text, digest_size=16).hexdigest(), RENEWING)
 
     async def drop(self, place: str, principal: Principal) -> None:
         """It is of no more use.

@@ -1,9 +1,10 @@
 import asyncio
+from typing import Any
 
 import pytest
 
 from gateway.backends.credentials.granting import GrantTokens
-from gateway.backends.credentials.grants import Grants
+from gateway.backends.credentials.grants import RENEWING, Grants
 from gateway.backends.credentials.keeping import RENEWALS
 from gateway.backends.credentials.service import StaticToken
 from gateway.backends.credentials.tokens import Token
@@ -208,3 +209,31 @@ async def test_a_refusal_that_is_about_the_gateway_takes_nobody_the_account_away
     assert not isinstance(caught.value, NotConnected)
     assert await world.tokens.token(ALICE) == "t3"
     assert world.provider.forms[-1]["refresh_token"] == "r0"
+
+
+async def test_two_replicas_do_not_both_renew_what_is_still_good() -> None:
+    world = World()
+    await world.connect()
+    other, ask = world.replica(), world.tokens.endpoint.ask
+    world.provider.now += 575.0
+
+    async def meanwhile(*arguments: Any, **more: Any) -> Token:
+        assert await other.token(ALICE) == "granted"
+        return await ask(*arguments, **more)
+
+    world.tokens.endpoint.ask = meanwhile  # type: ignore[method-assign]
+    assert await world.tokens.token(ALICE) == "t1"
+    assert len(world.provider.forms) == 1
+    world.provider.now += 24.5
+    assert await other.token(ALICE) == "t1"
+    assert len(world.provider.forms) == 1
+
+
+async def test_what_one_replica_could_not_renew_another_may_later() -> None:
+    world = World()
+    await world.connect()
+    world.provider.answers = [(503, {})]
+    world.provider.now += 575.0
+    assert await world.tokens.token(ALICE) == "granted"
+    world.provider.now += RENEWING
+    assert await world.replica().token(ALICE) == "t2"
