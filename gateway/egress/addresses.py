@@ -25,8 +25,22 @@ _SENSITIVE = tuple(
         "fd20:ce::/32",  # Google Cloud
     )
 )
-_TRANSLATED = tuple(ip_network(network) for network in ("::/96", "64:ff9b::/96"))
-"""IPv4-compatible addresses (RFC 4291), and the prefix of NAT64 (RFC 6052)."""
+_TRANSLATED = tuple(ip_network(network) for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+"""IPv4-compatible addresses (RFC 4291), IPv4-translated ones (RFC 2765), and the prefix of NAT64 (RFC 6052)."""
+
+_LOCAL_NAT64 = ip_network("64:ff9b:1::/48")
+"""RFC 8215. Where in it the IPv4 address is depends on the network (RFC 6052 section 2.2): at its end, mostly."""
+
+_LOCAL = tuple(
+    ip_network(network)
+    for network in (
+        "fec0::/10",  # site-local (RFC 3879): private, in networks that still have it
+        "5f00::/16",  # segment routing (RFC 9602)
+        "3fff::/20",  # documentation (RFC 9637)
+        "192.88.99.0/24",  # relays of 6to4 (RFC 7526)
+    )
+)
+"""What ``ipaddress`` takes for public and is not."""
 
 
 def may_reach(address: str, reach: Reach) -> bool:
@@ -35,8 +49,12 @@ def may_reach(address: str, reach: Reach) -> bool:
         return True
     found = _with_inner(ip_address(address.partition("%")[0]))
     if reach == "public":
-        return all(one.is_global and not one.is_multicast for one in found) and not any(map(_is_sensitive, found))
+        return all(map(_is_public, found)) and not any(map(_is_sensitive, found))
     return not any(map(_is_sensitive, found))
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    return address.is_global and not address.is_multicast and not any(address in network for network in _LOCAL)
 
 
 def _is_sensitive(address: IPv4Address | IPv6Address) -> bool:
@@ -55,4 +73,7 @@ def _with_inner(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6A
         return (address, address.teredo[1])
     if int(address) > 1 and any(address in network for network in _TRANSLATED):
         return (address, IPv4Address(int(address) & 0xFFFFFFFF))
+    if address in _LOCAL_NAT64:
+        bits = int(address)
+        return (address, IPv4Address(bits & 0xFFFFFFFF), IPv4Address((bits >> 48 & 0xFFFF0000) | (bits >> 40 & 0xFFFF)))
     return (address,)

@@ -22,8 +22,12 @@ METADATA = [
     "64:ff9b::169.254.169.254",
     "2002:a9fe:a9fe::1",
     "::ffff:100.100.100.200",
+    "::ffff:0:169.254.169.254",
+    "64:ff9b:1::169.254.169.254",
+    "64:ff9b:1:a9fe:a9:fe00::",
 ]
 PRIVATE = ["10.0.0.1", "172.16.3.4", "192.168.1.1", "127.0.0.1", "::1", "fd12::1", "100.64.0.1", "::ffff:10.0.0.1"]
+PRIVATE += ["fec0::1", "::ffff:0:10.0.0.1", "64:ff9b:1::10.0.0.1", "64:ff9b:1:a00:0:100::"]
 PUBLIC = ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:93.184.215.14"]
 
 
@@ -46,12 +50,15 @@ def test_a_public_address_is_for_everything(address: str) -> None:
     assert may_reach(address, "public")
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "192.0.2.1"])
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "192.0.2.1", "3fff::1", "5f00::1", "192.88.99.1"],
+)
 def test_what_is_no_host_of_the_internet_is_not_public(address: str) -> None:
     assert not may_reach(address, "public")
 
 
-@given(st.ip_addresses(v=4), st.sampled_from(["::ffff:{}", "::{}", "64:ff9b::{}"]))
+@given(st.ip_addresses(v=4), st.sampled_from(["::ffff:{}", "::{}", "64:ff9b::{}", "::ffff:0:{}", "64:ff9b:1::{}"]))
 def test_no_spelling_in_ipv6_leads_where_the_ipv4_address_does_not(inner: IPv4Address, spelling: str) -> None:
     outer = spelling.format(inner)
     if int(IPv6Address(outer)) > 1:
