@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 from gateway.backends.backoff import Backoff
@@ -20,11 +21,19 @@ logger = logging.getLogger(__name__)
 CALM = 1.0
 """Seconds between two refreshes, however often a backend says that it changed."""
 
+LONG_CALM = 30.0
+"""The same for one that has changed ``CHANGES`` times in a row; each such time that passes gives one of them back.
+
+Every change is built, compared, recorded and told to clients, so that a backend that flaps would cost everybody.
+"""
+
+CHANGES = 20
+
 
 class Discovery:
     """Calls ``fetch`` and tells ``on_listing`` when the contents differ from the last, then ``on_fresh`` in any case.
 
-    ``refresh`` is in seconds; each round takes up to a tenth less by ``chance``.
+    ``refresh`` is in seconds; each round takes up to a tenth less by ``chance``. ``clock`` gives seconds.
     """
 
     def __init__(
@@ -36,6 +45,7 @@ class Discovery:
         refresh: float,
         on_fresh: Callable[[], None] = lambda: None,
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.listing: Listing | None = None
         self.up = False
@@ -47,8 +57,15 @@ class Discovery:
         self._on_fresh = on_fresh
         self._chance = chance
         self._backoff = Backoff(0.2, 30.0, chance)
+        self._clock = clock
+        self._calm_again = float("-inf")
         self._poked = asyncio.Event()
         self._running: asyncio.Task[float] | None = None
+
+    @property
+    def calm(self) -> float:
+        """Seconds until the next refresh at the earliest."""
+        return LONG_CALM if self._calm_again - self._clock() > (CHANGES - 1) * LONG_CALM else CALM
 
     def poke(self) -> None:
         """Refresh soon: something changed, or the connection was lost."""
@@ -58,9 +75,10 @@ class Discovery:
         """Go on until cancelled."""
         while True:
             pause = await self.now()
-            await asyncio.sleep(min(pause, CALM))
+            calm = min(pause, self.calm)
+            await asyncio.sleep(calm)
             try:
-                async with asyncio.timeout(max(0.0, pause - CALM)):
+                async with asyncio.timeout(pause - calm):
                     await self._poked.wait()
             except TimeoutError:
                 continue
@@ -106,6 +124,8 @@ class Discovery:
                 len(listing.resources),
                 len(listing.templates),
             )
+            if last is not None:
+                self._calm_again = max(self._calm_again, self._clock()) + LONG_CALM
             self._on_listing(listing)
 
     def _kept(self) -> str:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.backends import link
-from gateway.backends.discovery import Discovery
+from gateway.backends.discovery import CALM, CHANGES, LONG_CALM, Discovery
 from gateway.models import Listing
 
 
@@ -145,3 +145,26 @@ async def test_the_operator_is_told_the_cause_once_and_no_secret(caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == [
         "r cannot be listed: backend_unavailable (not found: mcp-server-x); it has no listing yet"
     ]
+
+
+async def test_a_backend_that_flaps_is_listed_less_often_until_it_has_been_calm() -> None:
+    backend, now = Backend(), 100.0
+    discovery = Discovery("r", backend.fetch, backend.told.append, refresh=60.0, clock=lambda: now)
+    for number in range(CHANGES):
+        backend.tools = (f"t{number}",)
+        await discovery.now()
+    assert discovery.calm == CALM
+    backend.tools = ("another",)
+    await discovery.now()
+    assert discovery.calm == LONG_CALM
+    for _ in range(3):
+        now += LONG_CALM
+        assert discovery.calm == CALM
+        backend.tools = (*backend.tools, "more")
+        await discovery.now()
+        assert discovery.calm == LONG_CALM
+    await discovery.now()
+    now += CHANGES * LONG_CALM
+    backend.tools = ("calm",)
+    await discovery.now()
+    assert discovery.calm == CALM
