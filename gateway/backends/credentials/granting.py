@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gateway.backends import link
 from gateway.backends.cause import because
 from gateway.backends.credentials import forms
-from gateway.backends.credentials.endpoint import TokenEndpoint
+from gateway.backends.credentials.endpoint import SECONDS, TokenEndpoint
 from gateway.backends.credentials.grants import Grant, Grants
 from gateway.backends.credentials.keeping import RENEWALS
 from gateway.backends.credentials.source import TokenSource
@@ -115,10 +115,12 @@ class GrantTokens:
         self._held.pop(owner_of(principal), None)
 
     async def aclose(self) -> None:
-        """See ``TokenSource``."""
-        for held in self._held.values():
-            if held.running is not None:
-                held.running.cancel()
+        """See ``TokenSource``. What is being renewed is waited for: its former refresh token may be of no more use."""
+        running = [held.running for held in self._held.values() if held.running is not None]
+        if running:
+            _, late = await asyncio.wait(running, timeout=SECONDS)
+            for task in late:
+                task.cancel()
         await self._own.aclose()
         await self.endpoint.aclose()
 

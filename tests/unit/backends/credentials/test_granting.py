@@ -237,3 +237,27 @@ async def test_what_one_replica_could_not_renew_another_may_later() -> None:
     assert await world.tokens.token(ALICE) == "granted"
     world.provider.now += RENEWING
     assert await world.replica().token(ALICE) == "t2"
+
+
+async def test_what_is_being_renewed_when_a_backend_is_retired_is_not_lost() -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 590.0
+    asked, go, ask = asyncio.Event(), asyncio.Event(), world.tokens.endpoint.ask
+
+    async def slowly(*arguments: Any, **more: Any) -> Token:
+        asked.set()
+        await go.wait()
+        return await ask(*arguments, **more)
+
+    world.tokens.endpoint.ask = slowly  # type: ignore[method-assign]
+    call = asyncio.create_task(world.tokens.token(ALICE))
+    await asked.wait()
+    call.cancel()
+    closing = asyncio.create_task(world.tokens.aclose())
+    await asyncio.wait([call])
+    go.set()
+    await closing
+    kept = await world.grants.get(PLACE, ALICE)
+    assert kept is not None
+    assert kept.access_token == "t1"
