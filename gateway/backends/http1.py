@@ -22,6 +22,7 @@ from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.backends.http1_connection import HttpConnection, HttpError, HttpResponse, HttpTimeout, StaleConnection
+from gateway.backends.sse import Position
 from gateway.egress.addresses import Reach
 from gateway.egress.guarded import AddressRefusedError, resolve
 
@@ -107,6 +108,7 @@ class HttpClient:
         timeout: float,  # noqa: ASYNC109 - seconds of silence, not of the whole call
         max_timeout: float,
         on_event: Callable[[bytes], bool] | None = None,
+        position: Position | None = None,
         idempotent: bool = False,
     ) -> HttpResponse:
         """Send a request and wait for its response. Cancelling closes the connection at once.
@@ -116,6 +118,7 @@ class HttpClient:
             max_timeout: seconds in all.
             on_event: takes the data of each event of an event stream as it arrives; True: that was the answer, the
                 request is complete. Without it a stream is collected like any other body.
+            position: of the event stream; kept up to date for who wants to resume it.
             idempotent: may be sent a second time if a kept connection died before any byte of the response.
 
         Raises:
@@ -131,7 +134,7 @@ class HttpClient:
         until = now + timeout if timeout < max_timeout else hard
         connection = self._take_idle() or await self._acquire(until)
         try:
-            return await connection.send(message, until, timeout, hard, on_event)
+            return await connection.send(message, until, timeout, hard, on_event, position)
         except StaleConnection:
             if not idempotent:
                 raise
@@ -140,7 +143,7 @@ class HttpClient:
         self._close_idle()  # whatever closed one of them has most likely closed all
         connection = await self._acquire(until)
         try:
-            return await connection.send(message, until, timeout, hard, on_event)
+            return await connection.send(message, until, timeout, hard, on_event, position)
         finally:
             self._release(connection)
 

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 import httptools
 import msgspec
 
-from gateway.backends.sse import EventTooLarge, SseParser
+from gateway.backends.sse import EventTooLarge, Position, SseParser
 
 MAX_HEAD = 64 * 1024
 """Most bytes of response headers, and of all framing of a small response."""
@@ -91,6 +91,7 @@ class HttpConnection(asyncio.Protocol):
         "_on_event",
         "_parser",
         "_pool",
+        "_position",
         "_received",
         "_resting",
         "_sse",
@@ -112,6 +113,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[HttpResponse] | None = None
         self._on_event: Callable[[bytes], bool] | None = None
+        self._position: Position | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = self._between = self._hard = 0.0
         self._complete = True
@@ -139,12 +141,18 @@ class HttpConnection(asyncio.Protocol):
         return self._waiter is None and not self._complete and not self._closed
 
     def send(
-        self, message: bytes, until: float, idle: float, hard: float, on_event: Callable[[bytes], bool] | None
+        self,
+        message: bytes,
+        until: float,
+        idle: float,
+        hard: float,
+        on_event: Callable[[bytes], bool] | None,
+        position: Position | None,
     ) -> asyncio.Future[HttpResponse]:
         """Write a request. ``until``: first byte due; ``idle``: seconds from byte to byte; ``hard``: the end."""
         self._reset()
         self._complete = self._resting = False
-        self._on_event, self._between, self._hard = on_event, idle, hard
+        self._on_event, self._position, self._between, self._hard = on_event, position, idle, hard
         self.exchanges += 1
         self._waiter = waiter = self._loop.create_future()
         self._arm(until)
@@ -231,7 +239,7 @@ class HttpConnection(asyncio.Protocol):
             self._fail(TooLarge("response too large", sent=True))
         self._until_close = length is None and coding is None
         if self._on_event is not None and is_event_stream(headers):
-            self._sse = SseParser(self._max_response)
+            self._sse = SseParser(self._max_response, position=self._position)
 
     def on_body(self, chunk: bytes) -> None:  # noqa: D102
         if self._waiter is None:

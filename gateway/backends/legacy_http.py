@@ -2,7 +2,8 @@
 
 The SDK's transport reports an HTTP error as a made-up JSON-RPC error, and lets a connection that fails take all
 requests of its session along. So the HTTP client below it is watched: it notes status and fault for each request,
-and turns a failure into an answer that ends that request alone.
+and turns a failure into an answer that ends that request alone. Requests of a session that has begun do not take this
+way, unless they bear tokens: see ``legacy_posts``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import copy
 import itertools
 import logging
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -22,6 +24,8 @@ import httpx2
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
+from gateway.backends.http1 import HttpClient
+from gateway.backends.legacy_posts import Posts
 from gateway.backends.wire import (
     CALLER,
     CONNECT,
@@ -49,6 +53,8 @@ _EXCHANGE: ContextVar[Exchange] = ContextVar("exchange")
 
 _STREAM: ContextVar[_Stream] = ContextVar("stream")
 """The session that the SDK listens for outside of requests."""
+
+_EVENTS = {"content-type": "text/event-stream"}
 
 _ASIDE = {"connect": 2.0, "read": 5.0, "write": 5.0, "pool": 2.0}
 """Seconds for what nobody waits for but the writer of the session: notifications, answers, the end of a session."""
@@ -86,14 +92,26 @@ class LegacyHttp:
             ),
         )
         self._client = self._client_over(self._inner)
+        # Calls are bounded by the bulkhead, and one that is parked keeps its connection.
+        self._posts = HttpClient(
+            url,
+            headers=headers,
+            max_connections=sys.maxsize,
+            connect_timeout=CONNECT,
+            keepalive=KEEPALIVE,
+            max_response=max_response,
+            verify=verify,
+            reach=reach,
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Streams]:
         """See ``wire.Transport``. Leaving it ends the session with DELETE."""
         to_backend, outgoing = anyio.create_memory_object_stream[SessionMessage](OUTBOX)
-        incoming, from_backend = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        incoming, from_backend = anyio.create_memory_object_stream[SessionMessage | Exception](OUTBOX)
         stream = _Stream()
         _STREAM.set(stream)
+        posts = Posts(self._posts, stream.greeted, to_backend, incoming) if self._wrap is None else None
         async with (
             streamable_http_client(self._url, http_client=self._client, max_sse_event_size=self._max_response) as (
                 read,
@@ -103,8 +121,12 @@ class LegacyHttp:
         ):
             gone = asyncio.Event()
             carriers.start_soon(_carry, outgoing, write, gone)
-            carriers.start_soon(_carry, read, incoming, gone)
-            yield Streams(from_backend, to_backend, gone, stream.signals)
+            carriers.start_soon(_carry, read, incoming, gone, posts)
+            try:
+                yield Streams(from_backend, to_backend, gone, stream.signals, posts)
+            finally:
+                if posts is not None:
+                    posts.close()
             carriers.cancel_scope.cancel()
 
     def on_behalf(self, principal: Principal) -> LegacyHttp:
@@ -128,6 +150,7 @@ class LegacyHttp:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+        await self._posts.aclose()
 
     def _client_over(self, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
@@ -139,11 +162,12 @@ class LegacyHttp:
         )
 
 
-async def _carry(source: Any, sink: Any, gone: asyncio.Event) -> None:
+async def _carry(source: Any, sink: Any, gone: asyncio.Event, posts: Posts | None = None) -> None:
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         async with source, sink:
             async for item in source:
-                await sink.send(_attributed(item, source))
+                if posts is None or not posts.answered(item):
+                    await sink.send(_attributed(item, source))
     gone.set()
 
 
@@ -156,10 +180,14 @@ def _attributed(item: Any, source: Any) -> Any:
 
 
 class _Stream:
-    """The GET stream of one session: ``opened`` once it was, ``missed`` while it is interrupted."""
+    """The GET stream of one session: ``opened`` once it was, ``missed`` while it is interrupted.
+
+    ``greeted`` has what the headers of each message tell of the session, once the greeting is over.
+    """
 
     def __init__(self) -> None:
         self.signals = Signals()
+        self.greeted: asyncio.Future[tuple[tuple[bytes, bytes], ...]] = asyncio.get_running_loop().create_future()
         self.opened = False
         self.missed = False
 
@@ -175,6 +203,9 @@ class _Watched(httpx2.AsyncBaseTransport):
         if exchange is None:
             return await self._aside(request)
         _EXCHANGE.set(exchange)
+        if exchange.resumes:
+            # The SDK takes this for a stream that was cut off, and comes again for the rest.
+            return httpx2.Response(200, headers=_EVENTS, content=exchange.resumes, request=request)
         if exchange.caller is not None:
             request.extensions = {**request.extensions, CALLER: exchange.caller}
         try:
@@ -203,6 +234,8 @@ class _Watched(httpx2.AsyncBaseTransport):
         except httpx2.TransportError:
             # Lost, as notifications may be; an error would end the session for everyone in it.
             return httpx2.Response(202, request=request)
+        finally:
+            _greeted(request, _STREAM.get())
         return _without_cookies(response, response.stream)
 
     async def _listen(self, request: httpx2.Request, stream: _Stream) -> httpx2.Response:
@@ -211,7 +244,7 @@ class _Watched(httpx2.AsyncBaseTransport):
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError:
             stream.missed = True
-            return httpx2.Response(200, headers={"content-type": "text/event-stream"}, request=request)
+            return httpx2.Response(200, headers=_EVENTS, request=request)
         if response.status_code == 404 and stream.opened:
             stream.signals.on_forgotten()
         if response.status_code == 200:
@@ -292,6 +325,15 @@ def _without_cookies(response: httpx2.Response, stream: Any) -> httpx2.Response:
         stream=stream,
         extensions=response.extensions,
     )
+
+
+def _greeted(request: httpx2.Request, stream: _Stream) -> None:
+    """The first message beside requests is ``notifications/initialized``; requests have to wait for it."""
+    if not stream.greeted.done():
+        known = (b"mcp-session-id", b"mcp-protocol-version")
+        stream.greeted.set_result(
+            tuple((name.lower(), value) for name, value in request.headers.raw if name.lower() in known)
+        )
 
 
 def _declared(response: httpx2.Response) -> int:

@@ -30,7 +30,7 @@ from gateway.backends.listing import not_offered
 from gateway.backends.modern import ORIGINAL_CLIENT_INFO, SUBSCRIPTION_ID
 from gateway.backends.running import Running, plain, unheard
 from gateway.backends.senders import Origin, exchange_of, level_of, logs_to, lowest, origin_of
-from gateway.backends.wire import Exchange, Signals, Transport
+from gateway.backends.wire import Exchange, Requests, Signals, Transport
 from gateway.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, BackendUnavailable
 from gateway.models import BackendReply, BackendRequest, JsonObject
 from gateway.protocol.clients import LOG_LEVEL
@@ -81,6 +81,7 @@ class Session:
         self._closing = asyncio.Event()
         self._gone = asyncio.Event()
         self._signals = Signals()
+        self._requests: Requests | None = None
         self._fault: BaseException | None = None
         self._ready: asyncio.Future[None] | None = None
         self._owner: asyncio.Task[None] | None = None
@@ -227,23 +228,21 @@ class Session:
     ) -> tuple[JsonObject | None, MCPError | None]:
         if not self.alive or self._dispatcher is None:
             raise link.refused(self._route)
+        if self._requests is not None:
+            return await self._requests.send(method, params, exchange, self._told)
+        params = plain(params)
         options: CallOptions = {"cancel_on_abandon": cancellable}
-        headers = {**self._headers(), **exchange.headers}
-        if headers:
+        revision = self.greeting.revision  # only HTTP looks at it
+        if headers := {MCP_PROTOCOL_VERSION_HEADER: revision, **exchange.headers} if revision else exchange.headers:
             options["headers"] = headers
         try:
             return await self._dispatcher.send_raw_request(method, params, options), None
         except MCPError as error:
             return None, error
 
-    def _headers(self) -> dict[str, str]:
-        # Only HTTP looks at them.
-        revision = self.greeting.revision
-        return {MCP_PROTOCOL_VERSION_HEADER: revision} if revision else {}
-
     def _params(self, running: Running) -> JsonObject:
         request, modern = running.request, self.greeting.era == "modern"
-        params, meta = plain(request.params), dict(request.meta)
+        params, meta = dict(request.params), dict(request.meta)
         if modern:
             meta.update(self._envelope(request.capabilities, request.client_info))
             if request.log_level is not None:
@@ -282,6 +281,8 @@ class Session:
                 except BackendUnavailable as failure:
                     self._ready.set_exception(because(failure, self._signals.reason))
                 else:
+                    if self.greeting.era == "legacy":
+                        self._requests = streams.requests
                     self._ready.set_result(None)
                     await self._closing.wait()
                 group.cancel_scope.cancel()
@@ -388,7 +389,12 @@ class Session:
     async def _message(
         self, context: DispatchContext[TransportContext], method: str, params: Mapping[str, Any] | None
     ) -> None:
-        params = params or {}
-        running = logs_to(self._calls.values(), exchange_of(context), level_of(params))
-        if method == "notifications/message" and running is not None:
+        self._told(method, params or {}, exchange_of(context))
+
+    def _told(self, method: str, params: Mapping[str, Any], exchange: Exchange | None) -> None:
+        if method != "notifications/message":
+            self._heard(method, params)
+            return
+        running = logs_to(self._calls.values(), exchange, level_of(params))
+        if running is not None:
             running.notify(method, params)

@@ -1,7 +1,7 @@
 """Server-sent events, sans-IO: bytes in, the data of whole events out (WHATWG HTML, "Server-sent events").
 
 Kept as bytes, because line ends are ASCII and UTF-8 never holds an ASCII byte inside a character; whoever parses the
-data finds bad UTF-8. ``id`` and ``retry`` are read over: a lost MCP stream is not resumed.
+data finds bad UTF-8. ``id`` and ``retry`` are kept for whoever resumes a stream, and read over for everybody else.
 """
 
 from __future__ import annotations
@@ -13,17 +13,34 @@ class EventTooLarge(ValueError):  # noqa: N818 - says what it is
     """An event is larger than the limit before it has ended."""
 
 
+class Position:
+    """Where a stream has got to: the ``id`` of its last whole event, and after how many milliseconds to come again."""
+
+    __slots__ = ("id", "retry")
+
+    def __init__(self) -> None:
+        self.id = b""
+        self.retry: int | None = None
+
+
 class SseParser:
     """Collects events of the type ``message``, the only one that carries MCP, or of other ``kinds``.
 
-    ``limit`` is the most bytes that an unfinished event may hold.
+    ``limit`` is the most bytes that an unfinished event may hold. ``position`` is kept up to date, where there is one.
     """
 
-    __slots__ = ("_after_cr", "_data", "_first", "_kinds", "_limit", "_partial", "_size", "_type")
+    __slots__ = (
+        *("_after_cr", "_data", "_first", "_id", "_kinds", "_limit"),
+        *("_partial", "_position", "_size", "_type"),
+    )
 
-    def __init__(self, limit: int, kinds: tuple[bytes, ...] = (b"", b"message")) -> None:
+    def __init__(
+        self, limit: int, kinds: tuple[bytes, ...] = (b"", b"message"), position: Position | None = None
+    ) -> None:
         self._limit = limit
         self._kinds = kinds
+        self._position = position
+        self._id = b""
         self._partial = bytearray()
         self._data: list[bytes] = []
         self._size = 0
@@ -74,9 +91,19 @@ class SseParser:
             self._data.append(value)
         elif field == b"event":
             self._type = value
+        elif self._position is not None:
+            self._locate(self._position, field, value)
         return None
 
+    def _locate(self, position: Position, field: bytes, value: bytes) -> None:
+        if field == b"id" and b"\0" not in value:
+            self._id = value
+        elif field == b"retry" and value.isdigit():
+            position.retry = int(value[:9])
+
     def _dispatch(self) -> bytes | None:
+        if self._position is not None:
+            self._position.id = self._id
         data, kind = self._data, self._type
         self._data, self._type, self._size = [], b"", 0
         return b"\n".join(data) if data and kind in self._kinds else None

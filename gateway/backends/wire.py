@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import httpx2
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
-from gateway.models import Principal
+from gateway.models import JsonObject, Principal
 
 Fault = Literal["refused", "broken", "too_large", "abandoned"]
 
@@ -40,17 +41,34 @@ class Streams:
     """Messages of the backend, and messages for it, whose stream is buffered so that it never blocks for long.
 
     A message that came in answer to a request has its ``Exchange`` as ``metadata.request_context``. ``gone`` is set as
-    soon as it is known that nothing more can be sent.
+    soon as it is known that nothing more can be sent. ``requests`` is the better way for requests, where there is one.
     """
 
     read: MemoryObjectReceiveStream[SessionMessage | Exception]
     write: MemoryObjectSendStream[SessionMessage]
     gone: asyncio.Event
     signals: Signals = field(default_factory=Signals)
+    requests: Requests | None = None
 
+
+class Requests(Protocol):
+    """Sends requests of a session that has begun, each on its own way beside the streams of the session."""
+
+    async def send(
+        self, method: str, params: Mapping[str, Any], exchange: Exchange, heard: Heard
+    ) -> tuple[JsonObject | None, MCPError | None]:
+        """The result, or the error, and then ``exchange`` says more of it. Values of ``params`` may be raw JSON.
+
+        ``heard`` is told of progress and logs. Cancelling it cancels the request towards the backend.
+        """
+        ...
+
+
+Heard = Callable[[str, Mapping[str, Any], "Exchange"], None]
+"""Method and parameters of a notification, and the request that it came in answer to."""
 
 OUTBOX = 256
-"""Messages that may wait to be written."""
+"""Messages that may wait to be written, or to be dispatched."""
 
 CONNECT = 2.0
 """Seconds to connect, and to wait for a connection."""
@@ -69,10 +87,11 @@ CALLER = "mcp_gateway.caller"
 class Exchange:
     """One request on its way. ``status`` is HTTP's, ``fault`` what ended it without an answer, ``cause`` why.
 
-    ``caller`` is for whom it is sent, where that decides with which token.
+    ``caller`` is for whom it is sent, where that decides with which token. ``resumes`` is an event of its stream, to
+    go on after.
     """
 
-    __slots__ = ("_abandoned", "_scope", "caller", "cause", "fault", "headers", "status")
+    __slots__ = ("_abandoned", "_scope", "caller", "cause", "fault", "headers", "resumes", "status")
 
     def __init__(self, headers: dict[str, str] | None = None, caller: Principal | None = None) -> None:
         self.headers = headers or {}
@@ -80,6 +99,7 @@ class Exchange:
         self.status: int | None = None
         self.fault: Fault | None = None
         self.cause: BaseException | None = None
+        self.resumes = b""
         self._abandoned = False
         self._scope: asyncio.Timeout | None = None
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.sse import EventTooLarge, SseParser
+from gateway.backends.sse import EventTooLarge, Position, SseParser
 
 
 def events(*chunks: bytes, limit: int = 10_000) -> list[bytes]:
@@ -47,6 +47,17 @@ def test_an_event_is_handed_out_with_its_last_byte() -> None:
     assert parser.feed(b"data: a\r\n") == []
     assert parser.feed(b"\r") == [b"a"]
     assert parser.feed(b"\ndata: b\n\n") == [b"b"]
+
+
+def test_the_position_is_that_after_the_last_whole_event() -> None:
+    position = Position()
+    parser = SseParser(100, position=position)
+
+    parser.feed(b"id: 7\nretry: 20\ndata:\n\nid: 8\ndata: cut")
+    assert (position.id, position.retry) == (b"7", 20)
+
+    parser.feed(b" off\n\nid: \x00\nretry: soon\nevent: other\ndata: x\n\n")
+    assert (position.id, position.retry) == (b"8", 20)
 
 
 LINES = st.lists(
