@@ -3,7 +3,7 @@
 The SDK's transport reports an HTTP error as a made-up JSON-RPC error, and lets a connection that fails take all
 requests of its session along. So the HTTP client below it is watched: it notes status and fault for each request,
 and turns a failure into an answer that ends that request alone. Requests of a session that has begun do not take this
-way, unless they bear tokens: see ``legacy_posts``.
+way: see ``legacy_posts``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from gateway.backends.wire import (
     CONNECT,
     KEEPALIVE,
     OUTBOX,
+    Bearer,
     Exchange,
     Signals,
     Streams,
@@ -80,6 +81,7 @@ class LegacyHttp:
         self._url = url
         self._headers = headers
         self._wrap = wrap
+        self._bearer: Bearer | None = None
         self._max_response = max_response
         self._exchanges: dict[str, Exchange] = {}
         self._tags = itertools.count(1)
@@ -111,7 +113,7 @@ class LegacyHttp:
         incoming, from_backend = anyio.create_memory_object_stream[SessionMessage | Exception](OUTBOX)
         stream = _Stream()
         _STREAM.set(stream)
-        posts = Posts(self._posts, stream.greeted, to_backend, incoming) if self._wrap is None else None
+        posts = Posts(self._posts, stream.greeted, to_backend, incoming, self._bearer)
         async with (
             streamable_http_client(self._url, http_client=self._client, max_sse_event_size=self._max_response) as (
                 read,
@@ -125,8 +127,7 @@ class LegacyHttp:
             try:
                 yield Streams(from_backend, to_backend, gone, stream.signals, posts)
             finally:
-                if posts is not None:
-                    posts.close()
+                posts.close()
             carriers.cancel_scope.cancel()
 
     def on_behalf(self, principal: Principal) -> LegacyHttp:
@@ -134,7 +135,8 @@ class LegacyHttp:
         if self._wrap is None:
             return self
         own = copy.copy(self)
-        own._client = self._client_over(self._wrap(self._inner, principal))
+        own._bearer = self._wrap(self._inner, principal)
+        own._client = self._client_over(own._bearer)
         return own
 
     def begin(self, caller: Principal) -> Exchange:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,13 +35,13 @@ from mcp_types import (
 
 from gateway.backends.http1 import HttpClient, HttpError, HttpResponse
 from gateway.backends.http1_connection import TooLarge, is_event_stream
+from gateway.backends.link import NoCredentials
 from gateway.backends.sse import Position
-from gateway.backends.wire import Exchange, Heard
+from gateway.backends.wire import Bearer, Exchange, Heard, Lines
 from gateway.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from gateway.models import JsonObject
 
 Answer = tuple[JsonObject | None, MCPError | None]
-Lines = tuple[tuple[bytes, bytes], ...]
 
 _HEADERS: Lines = ((b"accept", b"application/json, text/event-stream"), (b"content-type", b"application/json"))
 
@@ -60,7 +60,7 @@ class Posts:
     """The requests of one session; implements ``wire.Requests``.
 
     ``greeted`` has the headers of the session once its greeting is over. ``outgoing`` takes messages for the SDK,
-    ``incoming`` those for the dispatcher.
+    ``incoming`` those for the dispatcher. ``bearer`` has their tokens, where they bear any.
     """
 
     def __init__(
@@ -69,8 +69,10 @@ class Posts:
         greeted: asyncio.Future[Lines],
         outgoing: MemoryObjectSendStream[SessionMessage],
         incoming: MemoryObjectSendStream[SessionMessage | Exception],
+        bearer: Bearer | None = None,
     ) -> None:
         self._client = client
+        self._bearer = bearer
         self._greeted = greeted
         self._outgoing = outgoing
         self._incoming = incoming
@@ -126,15 +128,10 @@ class Posts:
         exchange = reading.exchange
         await asyncio.sleep(0)  # what the loop has not told yet: that the server has closed a kept connection
         try:
-            reading.response = response = await self._client.request(
-                b"POST",
-                (*_HEADERS, *headers),
-                body,
-                timeout=_LONGEST,
-                max_timeout=_LONGEST,
-                on_event=reading.on_event,
-                position=reading.position,
-            )
+            reading.response = response = await self._sent(body, reading, headers)
+        except NoCredentials as error:
+            exchange.fault, exchange.cause = "refused", error
+            return False
         except HttpError as error:
             exchange.cause = error
             if isinstance(error, TooLarge):
@@ -148,6 +145,20 @@ class Posts:
             return False
         exchange.status = response.status
         return response.status == 200 and is_event_stream(response.headers) and reading.resumable
+
+    def _sent(self, body: bytes, reading: _Reading, headers: Lines) -> Awaitable[HttpResponse]:
+        def send(own: Lines) -> Awaitable[HttpResponse]:
+            return self._client.request(
+                b"POST",
+                (*_HEADERS, *headers, *own),
+                body,
+                timeout=_LONGEST,
+                max_timeout=_LONGEST,
+                on_event=reading.on_event,
+                position=reading.position,
+            )
+
+        return send(()) if self._bearer is None else self._bearer.bear(reading.exchange.caller, send)
 
     async def _resume(self, request_id: int, method: str, reading: _Reading) -> Answer:
         exchange, position = reading.exchange, reading.position

@@ -59,11 +59,10 @@ def of_error(
 
 def raise_fault(route: str, exchange: Exchange) -> None:
     """Raise what ended the exchange without an answer, if anything did."""
-    if exchange.fault == "refused" and isinstance(exchange.cause, httpx2.ConnectError):
-        reason = exchange.cause.__cause__
+    if exchange.fault == "refused":
+        reason = exchange.cause.__cause__ if isinstance(exchange.cause, httpx2.ConnectError) else exchange.cause
         if isinstance(reason, link.NoCredentials):
             raise reason
-    if exchange.fault == "refused":
         raise link.refused(route) from exchange.cause
     if exchange.fault == "broken":
         raise link.broken(route) from exchange.cause

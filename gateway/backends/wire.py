@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -14,6 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
+from gateway.backends.http1_connection import HttpResponse
 from gateway.models import JsonObject, Principal
 
 Fault = Literal["refused", "broken", "too_large", "abandoned"]
@@ -76,7 +77,23 @@ CONNECT = 2.0
 KEEPALIVE = 3.0
 """Seconds that an idle connection is kept; below the 5 s after which common servers close theirs."""
 
-Wrap = Callable[[httpx2.AsyncBaseTransport, Principal], httpx2.AsyncBaseTransport]
+Lines = tuple[tuple[bytes, bytes], ...]
+"""Headers."""
+
+
+class Bearer(httpx2.AsyncBaseTransport):
+    """Requests that bear the token of their principal, be they sent over ``httpx2`` or by ``bear``."""
+
+    async def bear(self, caller: Principal | None, send: Callable[[Lines], Awaitable[HttpResponse]]) -> HttpResponse:
+        """Send with the headers that make it bear its token, for ``caller`` or else for the latest; twice at most.
+
+        Raises:
+            NoCredentials: there is no token, or the backend does not accept it.
+        """
+        raise NotImplementedError
+
+
+Wrap = Callable[[httpx2.AsyncBaseTransport, Principal], Bearer]
 """Makes the transport of one session, opened for a principal, from the one that all sessions share."""
 
 

@@ -6,7 +6,7 @@ A 401 means that nothing was executed, so the one repetition does no harm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
+from collections.abc import Awaitable, Callable, Container
 from time import perf_counter
 
 import httpx2
@@ -18,7 +18,7 @@ from gateway.backends.credentials.source import TokenSource
 from gateway.backends.envelope import Exchange
 from gateway.backends.http1 import HttpClient, HttpResponse
 from gateway.backends.modern import ModernHttp
-from gateway.backends.wire import CALLER, Wrap
+from gateway.backends.wire import CALLER, Bearer, Lines, Wrap
 from gateway.models import BackendRequest, Principal
 from gateway.ports import Notify
 
@@ -73,7 +73,7 @@ def _with(request: BackendRequest, token: str, seconds: float) -> BackendRequest
     return replace(request, headers=headers, timeout=min(request.timeout, left), max_timeout=left)
 
 
-class Bearing(httpx2.AsyncBaseTransport):
+class Bearing(Bearer):
     """Requests of one session, each of which bears the token that its principal has for it.
 
     What is sent beside requests bears that of the latest one: the token that the session began with may have ended.
@@ -98,6 +98,17 @@ class Bearing(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectError("not admitted") from denial
         return response
 
+    async def bear(self, caller: Principal | None, send: Callable[[Lines], Awaitable[HttpResponse]]) -> HttpResponse:
+        """See ``wire.Bearer``."""
+        principal = self._principal = caller or self._principal
+        token = await self._source.token(principal)
+        response = await send(_line(token))
+        if response.status == 401 and self._source.refused(principal, token):
+            response = await send(_line(await self._source.token(principal)))
+        if response.status in _DENIED and (denial := self._source.denied(principal, response.status)):
+            raise denial
+        return response
+
     async def _send(self, request: httpx2.Request, token: str) -> httpx2.Response:
         if token:
             request.headers["authorization"] = f"Bearer {token}"
@@ -110,10 +121,14 @@ class Bearing(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectError("no token") from failure
 
 
+def _line(token: str) -> Lines:
+    return ((b"authorization", f"Bearer {token}".encode()),) if token else ()
+
+
 def bearing(source: TokenSource) -> Wrap:
     """Sessions whose requests bear tokens of ``source``."""
 
-    def wrap(inner: httpx2.AsyncBaseTransport, principal: Principal) -> httpx2.AsyncBaseTransport:
+    def wrap(inner: httpx2.AsyncBaseTransport, principal: Principal) -> Bearer:
         return Bearing(inner, source, principal)
 
     return wrap

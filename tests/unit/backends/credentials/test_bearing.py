@@ -5,7 +5,8 @@ import pytest
 
 from gateway.backends import link
 from gateway.backends.credentials.bearing import Bearing
-from gateway.backends.wire import CALLER
+from gateway.backends.http1 import HttpResponse
+from gateway.backends.wire import CALLER, Lines
 from gateway.models import Principal
 
 ALICE = Principal("https://idp", "alice", token=b"first")
@@ -96,3 +97,55 @@ async def test_without_a_token_nothing_is_sent() -> None:
         await Bearing(backend, source, ALICE).handle_async_request(post())
     assert isinstance(caught.value.__cause__, link.NoCredentials)
     assert backend.seen == []
+
+
+class Sender:
+    """Sends with the lines it is given."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.seen: list[Lines] = []
+
+    async def __call__(self, lines: Lines) -> HttpResponse:
+        self.seen.append(lines)
+        return HttpResponse(self.statuses.pop(0) if self.statuses else 200, {}, b"")
+
+
+def bearer_of(token: bytes) -> Lines:
+    return ((b"authorization", b"Bearer " + token),)
+
+
+async def test_what_is_sent_by_bear_shares_the_latest_principal_with_what_is_sent_beside_it() -> None:
+    backend, send = Backend(), Sender()
+    session = Bearing(backend, Source(), ALICE)
+
+    await session.bear(None, send)
+    await session.bear(LATER, send)
+    await session.bear(None, send)
+    await session.handle_async_request(post())
+
+    assert send.seen == [bearer_of(b"first-0"), bearer_of(b"later-0"), bearer_of(b"later-0")]
+    assert backend.seen[0][0] == "Bearer later-0"
+
+
+async def test_bear_replaces_a_token_that_is_not_accepted_once() -> None:
+    send = Sender(401, 401, 401)
+    session = Bearing(Backend(), Source(), ALICE)
+
+    assert (await session.bear(None, send)).status == 401
+
+    assert send.seen == [bearer_of(b"first-0"), bearer_of(b"first-1")]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_bear_fails_for_a_principal_that_is_not_admitted(status: int) -> None:
+    with pytest.raises(link.NoCredentials):
+        await Bearing(Backend(), Source(denies=True), ALICE).bear(None, Sender(status, status))
+
+
+async def test_bear_sends_nothing_without_a_token() -> None:
+    source, send = Source(), Sender()
+    source.has_token = False
+    with pytest.raises(link.NoCredentials):
+        await Bearing(Backend(), source, ALICE).bear(None, send)
+    assert send.seen == []
