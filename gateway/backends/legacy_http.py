@@ -113,7 +113,7 @@ class LegacyHttp:
         incoming, from_backend = anyio.create_memory_object_stream[SessionMessage | Exception](OUTBOX)
         stream = _Stream()
         _STREAM.set(stream)
-        posts = Posts(self._posts, stream.greeted, to_backend, incoming, self._bearer)
+        posts = Posts(self._posts, stream.greeted, stream.listening, to_backend, incoming, self._bearer)
         async with (
             streamable_http_client(self._url, http_client=self._client, max_sse_event_size=self._max_response) as (
                 read,
@@ -184,12 +184,14 @@ def _attributed(item: Any, source: Any) -> Any:
 class _Stream:
     """The GET stream of one session: ``opened`` once it was, ``missed`` while it is interrupted.
 
-    ``greeted`` has what the headers of each message tell of the session, once the greeting is over.
+    ``greeted`` has what the headers of each message tell of the session, once the greeting is over. ``listening`` is
+    set once the backend has answered, be it that there is no such stream.
     """
 
     def __init__(self) -> None:
         self.signals = Signals()
         self.greeted: asyncio.Future[tuple[tuple[bytes, bytes], ...]] = asyncio.get_running_loop().create_future()
+        self.listening = asyncio.Event()
         self.opened = False
         self.missed = False
 
@@ -247,6 +249,8 @@ class _Watched(httpx2.AsyncBaseTransport):
         except httpx2.TransportError:
             stream.missed = True
             return httpx2.Response(200, headers=_EVENTS, request=request)
+        finally:
+            stream.listening.set()
         if response.status_code == 404 and stream.opened:
             stream.signals.on_forgotten()
         if response.status_code == 200:

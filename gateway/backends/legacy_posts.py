@@ -53,20 +53,25 @@ _FIRST = 1_000
 _LONGEST = 86_400.0
 """Seconds; whoever sends holds the deadlines, which move while it waits."""
 
+_LISTENING = 0.5
+"""Seconds in which a backend answers the GET of a session's stream. Some do not before they have something to say."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class Posts:
     """The requests of one session; implements ``wire.Requests``.
 
-    ``greeted`` has the headers of the session once its greeting is over. ``outgoing`` takes messages for the SDK,
-    ``incoming`` those for the dispatcher. ``bearer`` has their tokens, where they bear any.
+    ``greeted`` has the headers of the session once its greeting is over; ``listening`` is set once its stream beside
+    requests is open or will not be, for a backend that asks there loses what it asks before. ``outgoing`` takes
+    messages for the SDK, ``incoming`` those for the dispatcher. ``bearer`` has their tokens, where they bear any.
     """
 
     def __init__(
         self,
         client: HttpClient,
         greeted: asyncio.Future[Lines],
+        listening: asyncio.Event,
         outgoing: MemoryObjectSendStream[SessionMessage],
         incoming: MemoryObjectSendStream[SessionMessage | Exception],
         bearer: Bearer | None = None,
@@ -74,6 +79,8 @@ class Posts:
         self._client = client
         self._bearer = bearer
         self._greeted = greeted
+        self._listening = listening
+        self._headers: Lines | None = None
         self._outgoing = outgoing
         self._incoming = incoming
         self._ids = itertools.count(_FIRST)
@@ -85,7 +92,7 @@ class Posts:
         self._running.add(exchange)
         try:
             async with exchange.guard():
-                headers = self._greeted.result() if self._greeted.done() else await asyncio.shield(self._greeted)
+                headers = await self._begun() if self._headers is None else self._headers
                 return await self._post(method, params, _Reading(exchange, heard, self._incoming), headers)
         except TimeoutError:  # the session has ended
             exchange.fault = "broken"
@@ -110,6 +117,15 @@ class Posts:
         for exchange in self._running:
             exchange.abandon()
 
+    async def _begun(self) -> Lines:
+        headers = await asyncio.shield(self._greeted)
+        if _in_session(headers):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LISTENING):
+                    await self._listening.wait()
+        self._headers = headers
+        return headers
+
     async def _post(self, method: str, params: Mapping[str, Any], reading: _Reading, headers: Lines) -> Answer:
         request_id = next(self._ids)
         message: JsonObject = {"jsonrpc": "2.0", "id": request_id, "method": method}
@@ -117,7 +133,7 @@ class Posts:
             message["params"] = params
         try:
             if not await self._exchange(_encode(message), reading, headers):
-                return reading.answer(request_id, in_session=any(name == b"mcp-session-id" for name, _ in headers))
+                return reading.answer(request_id, in_session=_in_session(headers))
             return await self._resume(request_id, method, reading)
         except asyncio.CancelledError:
             self._cancel(request_id)
@@ -247,6 +263,10 @@ class _Reading:
             self.exchange.fault = "too_large"
             return False
         return True
+
+
+def _in_session(headers: Lines) -> bool:
+    return any(name == b"mcp-session-id" for name, _ in headers)
 
 
 def _message(data: bytes) -> JsonObject | None:

@@ -66,6 +66,8 @@ class Server:
         self.news = asyncio.Condition()
         self.may_begin = asyncio.Event()
         self.may_begin.set()
+        self.may_listen = asyncio.Event()
+        self.may_listen.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -97,6 +99,7 @@ class Server:
         if seen.method == "DELETE":
             return ACCEPTED
         if seen.method == "GET":
+            await self.may_listen.wait()
             resumed = "last-event-id" in seen.headers
             return self.again(seen) if resumed else whole(b"", b"HTTP/1.1 405 Method Not Allowed\r\n")
         if seen.body.get("method") == "initialize":
@@ -162,6 +165,28 @@ async def test_no_call_is_sent_before_the_server_knows_that_the_session_has_begu
         server.may_begin.set()
 
         assert text(await running) == "x"
+
+
+async def test_no_call_is_sent_before_the_server_can_ask_beside_it() -> None:
+    async with serving(lambda seen: whole(result("x", seen.body["id"]))) as (server, pool):
+        server.may_listen.clear()
+        running = asyncio.create_task(pool.request(call("echo"), ignore))
+        await server.until(lambda seen: seen.method == "GET")
+        await asyncio.wait({running}, timeout=0.05)
+        assert not any(map(calls, server.seen))
+
+        server.may_listen.set()
+
+        assert text(await running) == "x"
+
+
+async def test_a_server_that_leaves_open_whether_it_asks_is_called_all_the_same() -> None:
+    async with serving(lambda seen: whole(result("x", seen.body["id"]))) as (server, pool), asyncio.timeout(5):
+        server.may_listen.clear()
+
+        assert text(await pool.request(call("echo"), ignore)) == "x"
+
+        server.may_listen.set()
 
 
 async def test_a_stream_tells_progress_and_logs_before_its_answer() -> None:
