@@ -53,6 +53,9 @@ _FIRST = 1_000
 _LONGEST = 86_400.0
 """Seconds; whoever sends holds the deadlines, which move while it waits."""
 
+_CANCELLING = 5.0
+"""Seconds for which one who no longer waits for an answer waits until that can be told."""
+
 _LISTENING = 0.5
 """Seconds in which a backend answers the GET of a session's stream. Some do not before they have something to say."""
 
@@ -136,7 +139,7 @@ class Posts:
                 return reading.answer(request_id, in_session=_in_session(headers))
             return await self._resume(request_id, method, reading)
         except asyncio.CancelledError:
-            self._cancel(request_id)
+            await self._cancel(request_id)
             raise
 
     async def _exchange(self, body: bytes, reading: _Reading, headers: Lines) -> bool:
@@ -192,11 +195,14 @@ class Posts:
             del self._resumed[request_id]
         return found
 
-    def _cancel(self, request_id: int) -> None:
+    async def _cancel(self, request_id: int) -> None:
         params = {"requestId": request_id, "reason": "caller cancelled"}
         notification = JSONRPCNotification(jsonrpc="2.0", method="notifications/cancelled", params=params)
-        with suppress(anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._outgoing.send_nowait(SessionMessage(notification))
+        with (
+            suppress(anyio.BrokenResourceError, anyio.ClosedResourceError),
+            anyio.move_on_after(_CANCELLING, shield=True),
+        ):
+            await self._outgoing.send(SessionMessage(notification))
 
 
 class _Reading:

@@ -13,10 +13,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from gateway.backends import legacy_posts
 from gateway.backends.dialer import Dialer
 from gateway.backends.legacy_http import LegacyHttp
 from gateway.backends.link import AnswerTooLarge, ConnectionLost
 from gateway.backends.session_pool import SessionPool
+from gateway.backends.wire import OUTBOX
 from gateway.errors import BackendBusy, BackendTimeout, BackendUnavailable
 from gateway.models import JsonObject
 
@@ -63,6 +65,7 @@ class Server:
         self.answer = answer
         self.again = again
         self.seen: list[Seen] = []
+        self.connections: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
         self.news = asyncio.Condition()
         self.may_begin = asyncio.Event()
         self.may_begin.set()
@@ -70,7 +73,8 @@ class Server:
         self.may_listen.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        self.connections[asyncio.current_task()] = writer
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 seen = await self._read(reader)
                 async with self.news:
@@ -83,6 +87,15 @@ class Server:
                 if answer is not None and b"text/event-stream" in answer:
                     break
         writer.close()
+
+    async def aclose(self) -> None:
+        for task, writer in self.connections.items():
+            assert task is not None
+            task.cancel()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        await asyncio.gather(*filter(None, self.connections))
 
     async def until(self, wanted: Callable[[Seen], bool]) -> Seen:
         async with asyncio.timeout(10), self.news:
@@ -131,6 +144,7 @@ async def serving(answer: Answer, again: Answer = nothing) -> AsyncIterator[tupl
             yield scripted, pool
         finally:
             await pool.aclose()
+            await scripted.aclose()
 
 
 def calls(seen: Seen) -> bool:
@@ -167,7 +181,8 @@ async def test_no_call_is_sent_before_the_server_knows_that_the_session_has_begu
         assert text(await running) == "x"
 
 
-async def test_no_call_is_sent_before_the_server_can_ask_beside_it() -> None:
+async def test_no_call_is_sent_before_the_server_can_ask_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(legacy_posts, "_LISTENING", 30.0)
     async with serving(lambda seen: whole(result("x", seen.body["id"]))) as (server, pool):
         server.may_listen.clear()
         running = asyncio.create_task(pool.request(call("echo"), ignore))
@@ -313,6 +328,23 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_by_its_id() -> None:
 
         assert cancelled.body["params"]["requestId"] == sent.body["id"]
         assert cancelled.headers["mcp-session-id"] == "of-alice"
+
+
+async def test_each_of_many_calls_is_cancelled_that_are_given_up_at_once() -> None:
+    many = OUTBOX + 50
+    async with serving(nothing) as (server, pool):
+        running = [asyncio.create_task(pool.request(call("hang"), ignore)) for _ in range(many)]
+        async with server.news:
+            await server.news.wait_for(lambda: sum(map(calls, server.seen)) == many)
+        for task in running:
+            task.cancel()
+
+        def cancelled() -> set[int]:
+            names = [seen for seen in server.seen if seen.body.get("method") == "notifications/cancelled"]
+            return {seen.body["params"]["requestId"] for seen in names}
+
+        async with asyncio.timeout(20), server.news:
+            await server.news.wait_for(lambda: len(cancelled()) == many)
 
 
 async def test_a_call_that_takes_too_long_is_cancelled_at_the_server() -> None:
