@@ -213,14 +213,14 @@ class Session:
         except TimeoutError:
             raise link.late(self._route, monotonic() - started) from None
         finally:
+            running.scope = None
             self._transport.end(exchange)
             if not answered:
                 exchange.abandon()
         seconds = monotonic() - started
         if error is None:
             return BackendReply(result, None, seconds, running.undeclared)
-        reason = self._signals.reason
-        reply_error = verdict.of_error(self._route, exchange, error, retire=self.retire, reason=reason)
+        reply_error = verdict.of_error(self._route, exchange, error, retire=self.retire, reason=self._signals.reason)
         return BackendReply(None, reply_error, seconds, running.undeclared)
 
     async def _send(
