@@ -3,7 +3,7 @@
     python tests/conformance/run.py                       every set, about two minutes
     python tests/conformance/run.py --set server-0.1      one set (repeat for more)
     python tests/conformance/run.py --scenario caching    one scenario of the chosen sets
-    python tests/conformance/run.py --write               also generate docs/conformance-scores.md when it passes
+    python tests/conformance/run.py --write               also generate the scores in docs/protocol.md when it passes
 
 The run passes when the fixture itself is perfect, no check is worse through the gateway than directly unless
 expected_failures.yaml says so with a reason, and nothing stands there that has come right. Exit codes: 0 passed, 1 not,
@@ -128,7 +128,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The official conformance suites through the gateway")
     parser.add_argument("--set", action="append", choices=list(SETS), help="run this set only; may be repeated")
     parser.add_argument("--scenario", help="run this scenario only")
-    parser.add_argument("--write", action="store_true", help="generate docs/conformance-scores.md when all passes")
+    parser.add_argument("--write", action="store_true", help="generate the scores in docs/protocol.md when all passes")
     parser.add_argument("--propose", action="store_true", help="print entries for what is unexpected")
     parser.add_argument("--keep", type=Path, help="leave the suites' results and all logs in this folder")
     arguments = parser.parse_args()
