@@ -6,13 +6,17 @@ import asyncio
 
 from gateway import __version__
 from gateway.backends.route_backend import RouteBackend
+from gateway.cli.tokens import DemoIssuer
 from gateway.models import Listing
 from gateway.routes import Routes
 from gateway.telemetry.metrics import Metrics
 
 
 async def listings_of(routes: Routes) -> dict[str, Listing]:
-    """The listing of each route whose backend was reached."""
+    """The listing of each route whose backend was reached; beside the running demo, of its example server too."""
+    demo = DemoIssuer.load()
+    if demo is not None:
+        routes = demo.beside(routes)
     listings: dict[str, Listing] = {}
     meter = Metrics(__version__)
     backends = [

@@ -43,13 +43,17 @@ class DemoIssuer:
         """The same routes with the throw-away issuer as ``auth`` and the example server where it listens."""
         issuers = [{"issuer": self.issuer, "jwks_file": str(self.jwks)}]
         auth = routes.auth or Auth.model_validate({"resource": self.audience, "issuers": issuers})
+        return self.beside(routes).model_copy(update={"auth": auth})
+
+    def beside(self, routes: Routes) -> Routes:
+        """The same routes with the example server where it listens."""
         changed = tuple(
             route.model_copy(update={"backend": route.backend.model_copy(update={"url": self.deploy_url})})
             if route.backend.url is not None and urlsplit(route.backend.url).netloc == EXAMPLE_SERVER
             else route
             for route in routes.routes
         )
-        return routes.model_copy(update={"auth": auth, "routes": changed})
+        return routes.model_copy(update={"routes": changed})
 
     @classmethod
     def load(cls, folder: Path = DEMO_STATE) -> DemoIssuer | None:

@@ -142,6 +142,9 @@ def test_the_commands_that_it_names_work_beside_it(demo: Demo) -> None:
     refused = demo.run("call", "deploy__rollback", "{}", "--scopes", "deploy:read")
     assert refused.returncode == 1
     assert "deploy:write" in refused.stderr
+    lock = demo.run("lock", "--check", "--json")
+    assert lock.returncode == 1, lock.stderr
+    assert json.loads(lock.stdout)["unreached"] == []
     verified = demo.run("audit", "verify", "var/demo/audit.jsonl")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
