@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -29,6 +30,8 @@ LEFT = "gateway.left"
 
 The value is called then, and returns whether the request goes on.
 """
+
+_log = logging.getLogger(__name__)
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _TIMED_OUT = (408, "The request did not arrive in time.")
@@ -236,7 +239,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.logger.error("a request failed outside the pipeline", exc_info=error)
+            _log.error("a request failed outside the pipeline", exc_info=error)
 
     def _arm(self, seconds: float) -> None:
         self._disarm()

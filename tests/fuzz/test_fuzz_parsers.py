@@ -130,7 +130,7 @@ async def test_any_response_is_one_or_an_error_and_is_bounded(data: bytes, place
     connection = HttpConnection(asyncio.get_running_loop(), Nowhere(), 1000)
     connection.connection_made(Transport())
     later = asyncio.get_running_loop().time() + 60
-    waiter = connection.send(b"GET / HTTP/1.1\r\n\r\n", later, 60, later, taken if streamed else None)
+    waiter = connection.send(b"GET / HTTP/1.1\r\n\r\n", later, 60, later, taken if streamed else None, None)
     for chunk in chunks(data, places):
         connection.data_received(chunk)
     connection.eof_received()
