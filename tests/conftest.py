@@ -1,4 +1,7 @@
-"""Profiles of Hypothesis: the usual one of ``make test``, and the long one of ``make fuzz``."""
+"""Profiles of Hypothesis: the usual one of ``make test``, and the long one of ``make fuzz``.
+
+Neither has limits on the time of the wall: those fail where the machine is busy, and say nothing of the code.
+"""
 
 import os
 
@@ -11,3 +14,5 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("suite", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from gateway.egress.documents import UnusableError, is_secure, metadata_urls, origin_of
 
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETER = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 _PLAIN = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+([/?][!\x24-~]*)?")
 """A URL that browsers are led to: its host stands in a header of ours, and parameters go to its end, so that it has no

@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +25,14 @@ def test_a_challenge_without_them_says_nothing(said: str) -> None:
 @given(st.text(max_size=300))
 def test_no_challenge_breaks_the_reader(said: str) -> None:
     assert metadata.challenge_of("Bearer " + said)
+
+
+@pytest.mark.parametrize("piece", ["a", "a ", "a=", 'a="', 'a="\\\\', " ", ","])
+def test_a_long_challenge_is_read_in_linear_time(piece: str) -> None:
+    started = time.process_time()
+    metadata.challenge_of("Bearer " + piece * 8000)
+
+    assert time.process_time() - started < 0.1
 
 
 def test_metadata_are_looked_for_below_the_path_first() -> None:
