@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,7 @@ class Greeting:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """How to greet: ``era`` None asks first which one it is, waiting ``silence`` seconds for an answer.
+    """How to greet: ``era`` None asks first which one it is, and after ``silence`` seconds also says ``initialize``.
 
     ``revision`` is what a legacy backend is asked for, ``capabilities`` what it is told that the client can do;
     ``timeout`` is for each step; seconds.
@@ -57,12 +58,42 @@ class Hello:
             HandshakeRefused: ``initialize`` was answered with an HTTP error.
             BackendUnavailable: no usable answer.
         """
-        if self.era != "legacy":
-            answer = await ask("server/discover", self._discover(), self.silence if self.era is None else self.timeout)
-            greeting = self._discovered(answer)
+        if self.era is None:
+            return await self._find_out(ask, notify)
+        if self.era == "modern":
+            greeting = self._discovered(await ask("server/discover", self._discover(), self.timeout))
             if greeting is not None:
                 return greeting
-        answer = await ask("initialize", self._initialize(), self.timeout)
+        return await self._begun(await ask("initialize", self._initialize(), self.timeout), notify)
+
+    async def _find_out(self, ask: Ask, notify: Notify) -> Greeting:
+        """Silence may be that of a server without an answer, or of one that still starts: the first answer decides."""
+        asked = asyncio.ensure_future(ask("server/discover", self._discover(), self.timeout))
+        tasks = [asked]
+        try:
+            await asyncio.wait(tasks, timeout=self.silence)
+            if asked.done() and (greeting := self._discovered(asked.result())) is not None:
+                return greeting
+            begun = asyncio.ensure_future(ask("initialize", self._initialize(), self.timeout))
+            tasks.append(begun)
+            if not asked.done() and (greeting := await self._late(asked, begun)) is not None:
+                return greeting
+            return await self._begun(await begun, notify)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _late(
+        self, asked: asyncio.Future[verdict.Answer], begun: asyncio.Future[verdict.Answer]
+    ) -> Greeting | None:
+        """What a late answer says, if it comes before a result of ``initialize``, which a modern server refuses."""
+        await asyncio.wait((asked, begun), return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done() and begun.result().result is not None:
+            return None
+        return self._discovered(await asked)
+
+    async def _begun(self, answer: verdict.Answer, notify: Notify) -> Greeting:
         greeting = self._initialized(answer)
         await notify("notifications/initialized", greeting.revision)
         return greeting

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -57,6 +58,63 @@ async def test_silence_and_what_is_no_evidence_go_on_with_initialize(discover: d
 
     assert (greeting.era, greeting.revision, greeting.server_info) == ("legacy", "2025-06-18", {"name": "x"})
     assert backend.said == ["server/discover", "initialize", "notifications/initialized 2025-06-18"]
+
+
+class SlowBackend(Backend):
+    """Answers ``server/discover`` when it was told ``initialize`` too, and that after it or never."""
+
+    def __init__(self, *, answers_initialize: bool = True, **answers: JsonObject | MCPError) -> None:
+        super().__init__(**answers)
+        self._answers_initialize = answers_initialize
+        self._started = asyncio.Event()
+        self.given_up: list[str] = []
+
+    async def ask(self, method: str, params: JsonObject, seconds: float) -> Answer:
+        answer = await super().ask(method, params, seconds)
+        silent = answer.result is None and answer.error is None
+        try:
+            if method == "initialize":
+                self._started.set()
+                silent = not self._answers_initialize
+            await (asyncio.Event() if silent else self._started).wait()
+        except asyncio.CancelledError:
+            self.given_up.append(method)
+            raise
+        return answer
+
+
+async def greet_slow(backend: SlowBackend) -> Greeting:
+    async with asyncio.timeout(5):
+        return await Hello("r", None, "1", silence=0.0).say(backend.ask, backend.notify)
+
+
+@pytest.mark.parametrize("answers_initialize", [True, False])
+async def test_a_modern_backend_that_is_slow_to_start_is_modern(answers_initialize: bool) -> None:
+    backend = SlowBackend(discover=MODERN, initialize=MCPError(-32600, "no"), answers_initialize=answers_initialize)
+
+    assert (await greet_slow(backend)).era == "modern"
+    assert backend.said == ["server/discover", "initialize"]
+
+
+@pytest.mark.parametrize("discover", [{}, {"discover": MCPError(-32601, "no")}])
+async def test_a_legacy_backend_that_is_slow_or_silent_is_legacy(discover: dict[str, MCPError]) -> None:
+    backend = SlowBackend(initialize=LEGACY, **discover)
+
+    assert (await greet_slow(backend)).era == "legacy"
+    assert backend.said == ["server/discover", "initialize", "notifications/initialized 2025-06-18"]
+
+
+async def test_a_question_that_nobody_waits_for_any_more_is_given_up() -> None:
+    backend = SlowBackend(initialize=LEGACY)
+
+    await greet_slow(backend)
+
+    assert backend.given_up == ["server/discover"]
+
+
+async def test_a_slow_backend_that_ends_because_it_was_asked_is_told_apart() -> None:
+    with pytest.raises(WrongEra):
+        await greet_slow(SlowBackend(discover=MCPError(-32000, "Connection closed"), answers_initialize=False))
 
 
 async def test_a_known_legacy_backend_is_not_asked_what_it_is() -> None:
