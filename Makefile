@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SLOW := .venv-slow/charts
 PORT ?= 8080
+WORKERS ?= 2
 
 .PHONY: help
 help: ## This list
@@ -34,8 +35,8 @@ install: $(VENV)/.run ## Make .venv with what the gateway and its demo need
 run: install ## Start the demo gateway with three MCP servers behind it (PORT=8080)
 	@$(BIN)/mcp-gateway demo --port $(PORT)
 
-test: $(VENV)/.dev ## Install what tests need and run them all
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## Install what tests need and run them all (WORKERS=2; 0 is one after the other)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev ## Lint, types, import contracts, sizes
 	$(BIN)/ruff format --check .

@@ -240,8 +240,10 @@ def test_every_worker_quarantines_and_takes_the_approval(
             results = [client.call("raw__verbatim").json()["result"] for _ in range(12)]
             return {"quarantined" if result.get("isError") else "called" for result in results}
 
-        until(lambda: outcomes() == {"quarantined"})
-        assert len({record["writer"] for record in events(gateway)}) == 2
+        def writers() -> set[str]:
+            return {record["writer"] for record in events(gateway)}
+
+        until(lambda: outcomes() == {"quarantined"} and len(writers()) == 2)
         assert lock(gateway).returncode == 0
         until(lambda: outcomes() == {"called"})
     finally:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import RequestParamsMeta
@@ -116,8 +117,11 @@ async def test_logs_are_json_on_stderr_with_the_callers_request_id(served: tuple
 
 
 def test_sigterm_ends_http_with_0(served: tuple[subprocess.Popen[str], str]) -> None:
-    served[0].send_signal(signal.SIGTERM)
-    assert served[0].wait(WAIT) == 0
+    process, url = served
+    with httpx2.Client() as client:
+        client.get(url.removesuffix("/mcp"))  # whatever the answer: it is up, and not just listening
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WAIT) == 0
 
 
 INITIALIZE = {
