@@ -174,7 +174,10 @@ def _record_entry(exchange: Exchange, entry: Entry) -> None:
 def _shown(exchange: Exchange, entry: Entry, kind: Kind, name: str) -> Entry:
     """With ``hide_unpermitted``, what may not be used is like what is not there."""
     if exchange.rules.routes.hide_unpermitted and not permits(exchange.principal, entry):
-        raise _unknown(exchange, kind, name)
+        _record_entry(exchange, entry)
+        unknown = _unknown(exchange, kind, name)
+        unknown.rule = entry.policy.rule
+        raise unknown
     return entry
 
 

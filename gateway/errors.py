@@ -37,10 +37,12 @@ class Refusal(Exception):  # noqa: N818 - the field's word for a deliberate no
         retry_after: seconds, exact, or None.
         hint: one more sentence: the next step.
         data: further fields for ``error.data``.
-        rule: the configuration path that decided, for the audit.
+        rule: what decided, for the audit: a path in ``routes.yaml``, a setting, or the check. Empty where what allowed
+            the call stays on record.
     """
 
     outcome: ClassVar[str]
+    rule: str = ""
     status: int = 400
     code: int = INVALID_REQUEST
     as_tool_result: ClassVar[bool] = False
@@ -62,7 +64,8 @@ class Refusal(Exception):  # noqa: N818 - the field's word for a deliberate no
         self.retry_after = retry_after
         self.dispatched = dispatched
         self.data = dict(data or {})
-        self.rule = rule
+        if rule:
+            self.rule = rule
 
 
 class Unauthenticated(Refusal):
@@ -82,6 +85,7 @@ class IssuerUnavailable(Refusal):
     """The issuer's keys were never had, or it cannot be asked: its token cannot be judged."""
 
     outcome = "unauthenticated"
+    rule = "auth.issuer_unavailable"
     status = 503
     code = 503
     retryable = True
@@ -108,12 +112,25 @@ class Forbidden(Refusal):
     """A Host or Origin that is not allowed, or another principal's session."""
 
     outcome = "invalid_request"
+    rule = "guard.origin"
     status = 403
     code = 403
 
 
+_RULES_OF_CODES: Mapping[int, str] = {
+    PARSE_ERROR: "protocol.json",
+    INVALID_REQUEST: "protocol.message",
+    INVALID_PARAMS: "protocol.params",
+    HEADER_MISMATCH: "protocol.headers",
+    UNSUPPORTED_VERSION: "protocol.version",
+}
+
+
 class InvalidRequest(Refusal):
-    """Not a request this gateway can read. ``code`` and ``status`` are set by the one who knows them."""
+    """Not a request this gateway can read. ``code``, ``status`` and ``rule`` are set by the one who knows them.
+
+    Without a ``rule`` the code names it.
+    """
 
     outcome = "invalid_request"
 
@@ -125,8 +142,9 @@ class InvalidRequest(Refusal):
         status: int = 400,
         hint: str = "",
         data: Mapping[str, Any] | None = None,
+        rule: str = "",
     ) -> None:
-        super().__init__(message, hint=hint, data=data)
+        super().__init__(message, hint=hint, data=data, rule=rule or _RULES_OF_CODES.get(code, "protocol"))
         self.code = code
         self.status = status
 
@@ -135,13 +153,14 @@ class UnknownSession(InvalidRequest):
     """A legacy session id that is not ours, has ended, expired or belongs to another principal (2025-11-25: 404)."""
 
     def __init__(self, message: str = "Unknown or ended session; send initialize again.") -> None:
-        super().__init__(message, status=404)
+        super().__init__(message, status=404, rule="session.unknown")
 
 
 class UnknownMethod(Refusal):
     """404 in the modern era, 200 in the legacy one."""
 
     outcome = "unknown_method"
+    rule = "protocol.method"
     status = 404
     code = METHOD_NOT_FOUND
 
@@ -150,6 +169,7 @@ class UnknownTool(Refusal):
     """No such tool in this toolset. A protocol error at HTTP 200 (specification, ``server/tools``)."""
 
     outcome = "unknown_tool"
+    rule = "catalog"
     status = 200
     code = INVALID_PARAMS
 
@@ -172,6 +192,7 @@ class InvalidArguments(Refusal):
     """The arguments break the tool's input schema. ``violations`` has each with its path."""
 
     outcome = "invalid_arguments"
+    rule = "arguments.schema"
     status = 200
     code = INVALID_PARAMS
     as_tool_result = True
@@ -235,6 +256,7 @@ class Overloaded(Refusal):
     """Draining, or the audit cannot be written: nothing was executed."""
 
     outcome = "overloaded"
+    rule = "overload"
     status = 503
     code = 503
     retryable = True

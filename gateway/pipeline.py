@@ -123,7 +123,7 @@ class Pipeline:
         """
         path = self._open(inbound)
         if not admitted:
-            path.unrecorded, path.event.rule = self._flood(inbound.client_address, path.event.rule)
+            path.unrecorded, refusal.rule = self._flood(inbound.client_address, refusal.rule)
 
         async def refused() -> Answer:
             raise refusal
@@ -291,7 +291,7 @@ class Pipeline:
         headers = path.inbound.headers
         session_id = headers.get("mcp-session-id")
         if session_id is None:
-            raise InvalidRequest("This request needs an Mcp-Session-Id; send initialize first.")
+            raise InvalidRequest("This request needs an Mcp-Session-Id; send initialize first.", rule="session.missing")
         session = self._sealer.open(session_id, principal)
         state = await self._policy.sessions.state(session_id)
         if state.ended:
@@ -299,7 +299,8 @@ class Pipeline:
         path.event.revision = session.revision
         version = headers.get("mcp-protocol-version", session.revision)
         if version not in revisions.LEGACY:
-            raise InvalidRequest(f"MCP-Protocol-Version {version[:64]!a} is not served in a session.")
+            message = f"MCP-Protocol-Version {version[:64]!a} is not served in a session."
+            raise InvalidRequest(message, rule="session.version")
         return replace(session, log_level=state.log_level)
 
     async def _accepted(self, path: _Path, principal: Principal, message: jsonrpc.Message) -> Answer:
@@ -337,9 +338,9 @@ class Pipeline:
         """Split, run one after another, join: mandatory at 2025-03-26 and nowhere else (``basic/index`` there)."""
         session = await self._session(path, principal) if "mcp-session-id" in path.inbound.headers else None
         if session is None or session.revision != revisions.BATCH_REVISION:
-            raise InvalidRequest("The body must be one JSON-RPC message, not an array.")
+            raise InvalidRequest("The body must be one JSON-RPC message, not an array.", rule="protocol.batch")
         if not 1 <= len(values) <= MAX_BATCH:
-            raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} messages.")
+            raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} messages.", rule="protocol.batch")
         path.event.method = "batch"  # stays on record where a client leaves before the last part
         parts: list[bytes] = []
         for index, (value, raw) in enumerate(zip(values, _SPLIT.decode(body), strict=True)):
@@ -358,7 +359,7 @@ class Pipeline:
         async def serve() -> Answer:
             path.id = jsonrpc.id_of(value)
             if isinstance(value, dict) and value.get("method") == "initialize":
-                raise InvalidRequest("initialize must not be part of a batch.")
+                raise InvalidRequest("initialize must not be part of a batch.", rule="protocol.batch")
             return await self._message(path, principal, value, body, channel)
 
         return await self._framed(path, serve())

@@ -242,5 +242,6 @@ def _gone(route: str, *, delivered: bool) -> Refusal:
         "This requestState is not known any more: the part of the gateway that held the call is gone.",
         code=INVALID_PARAMS,
         status=200,
+        rule="protocol.request_state",
         hint="Check what the call has done before you send the request again without it.",
     )

@@ -163,6 +163,7 @@ class Parking:
                 "This requestState is not known any more; send the request again without it.",
                 code=INVALID_PARAMS,
                 status=200,
+                rule="protocol.request_state",
             )
         del self._parked[handle]
         return parked

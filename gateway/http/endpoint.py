@@ -89,17 +89,18 @@ class Endpoint:
         method, headers = scope["method"], inbound.headers
         self._guard.check(headers, inbound.repeated)
         if inbound.toolset is not None and not self._pipeline.rules.catalog.has(inbound.toolset):
-            raise InvalidRequest("There is no such toolset here.", status=404)
+            raise InvalidRequest("There is no such toolset here.", status=404, rule="guard.toolset")
         if method == "POST":
             guards.check_framing(headers, inbound.repeated, self._max_body)
             if not guards.accepts(headers, "application/json") and not guards.accepts(headers, "text/event-stream"):
-                raise InvalidRequest("The client must accept application/json and text/event-stream.", status=406)
+                message = "The client must accept application/json and text/event-stream."
+                raise InvalidRequest(message, status=406, rule="guard.accept")
         elif method == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers:
             return
         elif method not in ("GET", "DELETE") or "mcp-session-id" not in headers:
-            raise InvalidRequest("Only POST is served here outside a session.", status=405)
+            raise InvalidRequest("Only POST is served here outside a session.", status=405, rule="guard.method")
         elif method == "GET" and not guards.accepts(headers, "text/event-stream"):
-            raise InvalidRequest("This stream is text/event-stream.", status=406)
+            raise InvalidRequest("This stream is text/event-stream.", status=406, rule="guard.accept")
 
     async def _serve(
         self, scope: MutableMapping[str, Any], inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]
@@ -168,7 +169,7 @@ class Endpoint:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
         if message["type"] != "http.request":
-            raise InvalidRequest("The body ended before it was whole.")
+            raise InvalidRequest("The body ended before it was whole.", rule="guard.framing")
         if size > self._max_body:
             raise guards.too_large(self._max_body)
         return b"".join(parts) if len(parts) > 1 else body

@@ -44,7 +44,7 @@ class BrowserGuard:
         """
         host = headers.get("host")
         if host is None or "host" in repeated:
-            raise InvalidRequest("A request needs exactly one Host header.")
+            raise InvalidRequest("A request needs exactly one Host header.", rule="guard.host")
         if host not in self._known_hosts:
             self._check_host(host)
         origin = headers.get("origin")
@@ -88,7 +88,7 @@ class BrowserGuard:
         elif not allowed and not self._hosts:
             allowed = True
         if not allowed:
-            raise InvalidRequest("This Host is not served here.", status=421)
+            raise InvalidRequest("This Host is not served here.", status=421, rule="guard.host")
         if len(self._known_hosts) < 256 and len(host) < 256:
             self._known_hosts.add(host)
 
@@ -100,16 +100,18 @@ def check_framing(headers: Mapping[str, str], repeated: frozenset[str], max_body
         InvalidRequest: 400, 413 or 415.
     """
     if repeated and repeated & _FRAMING:
-        raise InvalidRequest("A header that describes the body appears more than once.")
+        raise InvalidRequest("A header that describes the body appears more than once.", rule="guard.framing")
     if "content-encoding" in headers:
-        raise InvalidRequest("Content-Encoding is not supported; send the body plain.", status=415)
+        raise InvalidRequest(
+            "Content-Encoding is not supported; send the body plain.", status=415, rule="guard.content_encoding"
+        )
     media_type = headers.get("content-type", "")
     if media_type != "application/json" and media_type.partition(";")[0].strip().lower() != "application/json":
-        raise InvalidRequest("The Content-Type must be application/json.", status=415)
+        raise InvalidRequest("The Content-Type must be application/json.", status=415, rule="guard.media_type")
     length = headers.get("content-length")
     if length is not None:
         if "transfer-encoding" in headers or not length.isascii() or not length.isdigit():
-            raise InvalidRequest("The length of the body is not clear.")
+            raise InvalidRequest("The length of the body is not clear.", rule="guard.framing")
         if len(length) > len(str(max_body)) + 20 or int(length) > max_body:
             raise too_large(max_body)
 
@@ -122,7 +124,7 @@ def accepts(headers: Mapping[str, str], media_type: str) -> bool:
 
 def too_large(max_body: int) -> InvalidRequest:
     """413 with the bound."""
-    return InvalidRequest(f"The body is over {max_body} bytes.", status=413)
+    return InvalidRequest(f"The body is over {max_body} bytes.", status=413, rule="guard.body_size")
 
 
 @lru_cache(maxsize=256)

@@ -249,7 +249,9 @@ class Subscriptions:
     @contextmanager
     def _opened(self, stream: Stream) -> Iterator[None]:
         if self._closing or len(self._streams) >= MAX_STREAMS:
-            raise Overloaded("Too many streams are open here; try again later.", retry_after=5.0)
+            raise Overloaded(
+                "Too many streams are open here; try again later.", retry_after=5.0, rule="overload.streams"
+            )
         self._streams.add(stream)
         self._on_count(len(self._streams))
         try:
@@ -264,7 +266,8 @@ class Subscriptions:
             if len(self._sessions) >= MAX_SESSIONS:
                 self._sweep()
             if len(self._sessions) >= MAX_SESSIONS:
-                raise Overloaded("Too many sessions follow changes here; try again later.", retry_after=60.0)
+                message = "Too many sessions follow changes here; try again later."
+                raise Overloaded(message, retry_after=60.0, rule="overload.sessions")
             client = self._sessions[session_id] = _Client(frozenset(LISTS), _nobody, sees)
             if self._sweeper is None and not self._closing:
                 self._sweeper = self._later(_SWEEP_SECONDS, self._swept)

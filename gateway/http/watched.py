@@ -42,7 +42,8 @@ class Watched(Generic[W]):
             Overloaded: too much is watched; nothing was added.
         """
         if self._count + len(owners) > MAX_WATCHED:
-            raise Overloaded("Too many resources are watched here; try again later.", retry_after=60.0)
+            message = "Too many resources are watched here; try again later."
+            raise Overloaded(message, retry_after=60.0, rule="overload.watched")
         self._count += len(owners)
         if owners:
             self._owners.setdefault(watcher, {}).update(owners)

@@ -86,11 +86,11 @@ def _response(value: Mapping[str, Any]) -> Response:
 
 def _id(value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InvalidRequest('The member "id" must be a string or an integer.')
+        raise InvalidRequest('The member "id" must be a string or an integer.', rule="protocol.id")
     if isinstance(value, int) and value.bit_length() > 1024:
-        raise InvalidRequest('The member "id" is too large.')
+        raise InvalidRequest('The member "id" is too large.', rule="protocol.id")
     if isinstance(value, str) and len(value) > MAX_ID_LENGTH:
-        raise InvalidRequest('The member "id" is too long.')
+        raise InvalidRequest('The member "id" is too long.', rule="protocol.id")
     return value
 
 
@@ -101,4 +101,4 @@ def _refuse_lookalikes(members: Mapping[str, Any], known: tuple[str, ...]) -> No
         folded = key.casefold()
         for name in known:
             if folded == name.casefold():
-                raise InvalidRequest(f'A member differs from "{name}" in case only.')
+                raise InvalidRequest(f'A member differs from "{name}" in case only.', rule="protocol.lookalike_key")

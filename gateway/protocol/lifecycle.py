@@ -107,4 +107,9 @@ def _is_input_required(result: Mapping[str, Any]) -> bool:
 def refuse_cursor(params: Mapping[str, Any]) -> None:
     """Lists are served whole from the snapshot, so no cursor was ever given out."""
     if "cursor" in params:
-        raise InvalidRequest("This cursor is not one of ours; list again without it.", code=INVALID_PARAMS, status=200)
+        raise InvalidRequest(
+            "This cursor is not one of ours; list again without it.",
+            code=INVALID_PARAMS,
+            status=200,
+            rule="protocol.cursor",
+        )

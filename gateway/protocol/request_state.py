@@ -52,6 +52,7 @@ class RequestStates:
             "This requestState does not belong to this request, or has expired.",
             code=INVALID_PARAMS,
             status=200,
+            rule="protocol.request_state",
             hint="Send the request again without it.",
         )
 

@@ -29,11 +29,14 @@ def parse(body: bytes) -> Any:
         value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
         _ANYTHING.decode(body)  # the other parser knows which numbers no double can hold
     except msgspec.MsgspecError:
-        raise InvalidRequest("The body has a number out of range.", code=PARSE_ERROR) from None
+        raise InvalidRequest(
+            "The body has a number out of range.", code=PARSE_ERROR, rule="protocol.number_range"
+        ) from None
     except ValueError as error:
         if "recursion" in str(error):
             raise _too_deep() from None
-        raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.", code=PARSE_ERROR) from None
+        rule = "protocol.duplicate_key" if "duplicate key" in str(error) else "protocol.json"
+        raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.", code=PARSE_ERROR, rule=rule) from None
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep()
     return value
@@ -65,7 +68,9 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.", code=INVALID_REQUEST)
+    return InvalidRequest(
+        f"The body is nested deeper than {MAX_DEPTH} levels.", code=INVALID_REQUEST, rule="protocol.depth"
+    )
 
 
 def _reason(error: ValueError) -> str:

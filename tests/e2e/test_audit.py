@@ -36,6 +36,7 @@ routes:
       hang: {{timeout: 1s}}
 """
 CANARY = "canary-5e5b4c9f"
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
 @pytest.fixture(scope="module")
@@ -78,32 +79,85 @@ def test_an_executed_call_has_an_intent_and_an_outcome(served: Gateway, client: 
 
 
 @pytest.mark.parametrize(
-    ("send", "status", "outcome"),
+    ("send", "status", "outcome", "rule"),
     [
-        (lambda client: client.post(b"{"), 400, "invalid_request"),
-        (lambda client: client.post(b"{}", Content_Type="text/plain"), 415, "invalid_request"),
-        (lambda client: client.post(b"{}", Origin="https://evil.example"), 403, "invalid_request"),
-        (lambda client: client.send("GET", client.url), 405, "invalid_request"),
-        (lambda client: client.send("POST", client.url + "/none", b"{}", client.headers()), 404, "invalid_request"),
-        (lambda client: Client(client.url, None).modern("server/discover"), 401, "unauthenticated"),
-        (lambda client: Client(client.url, "a.b.c").modern("server/discover"), 401, "unauthenticated"),
-        (lambda client: client.call("raw__error"), 403, "insufficient_scope"),
-        (lambda client: client.modern("no/such"), 404, "unknown_method"),
-        (lambda client: client.call("raw__none"), 200, "unknown_tool"),
-        (lambda client: client.call("raw__regional", {}, Mcp_Param_Region="x"), 400, "invalid_request"),
-        (lambda client: client.modern("server/discover"), 200, "ok"),
-        (lambda client: client.modern("tools/list"), 200, "ok"),
-        (lambda client: client.initialize(), 200, "ok"),
-        (lambda client: (client.call("raw__steps"), client.call("raw__steps"))[1], 200, "rate_limited"),
+        (lambda client: client.post(b"{"), 400, "invalid_request", "protocol.json"),
+        (lambda client: client.post(b"{}", Content_Type="text/plain"), 415, "invalid_request", "guard.media_type"),
+        (lambda client: client.post(b"{}", Origin="https://evil.example"), 403, "invalid_request", "guard.origin"),
+        (lambda client: client.post(b"{}", Host="evil.example"), 421, "invalid_request", "guard.host"),
+        (lambda client: client.post(b"{}", Accept="text/html"), 406, "invalid_request", "guard.accept"),
+        (lambda client: client.post(b"{}", Content_Encoding="br"), 415, "invalid_request", "guard.content_encoding"),
+        (lambda client: client.post(b" " * 2**22 + b"{}"), 413, "invalid_request", "guard.body_size"),
+        (lambda client: client.post(b'{"a":1,"a":2}'), 400, "invalid_request", "protocol.duplicate_key"),
+        (lambda client: client.post(b'{"a":1e999}'), 400, "invalid_request", "protocol.number_range"),
+        (lambda client: client.post(b"[" * 65 + b"]" * 65), 400, "invalid_request", "protocol.depth"),
+        (lambda client: client.post(b"{}"), 400, "invalid_request", "protocol.message"),
+        (lambda client: client.post(PING | {"id": None}), 400, "invalid_request", "protocol.id"),
+        (lambda client: client.post(PING | {"Method": "x"}), 400, "invalid_request", "protocol.lookalike_key"),
+        (lambda client: client.post(PING | {"params": []}), 400, "invalid_request", "protocol.params"),
+        (lambda client: client.post([PING]), 400, "invalid_request", "protocol.batch"),
+        (lambda client: client.post(PING), 400, "invalid_request", "session.missing"),
+        (lambda client: client.post(PING, Mcp_Session_Id="x"), 404, "invalid_request", "session.unknown"),
+        (lambda client: client.modern("tools/list", {"cursor": "x"}), 200, "invalid_request", "protocol.cursor"),
+        (
+            lambda client: client.post(PING, MCP_Protocol_Version="1999-01-01"),
+            400,
+            "invalid_request",
+            "protocol.version",
+        ),
+        (
+            lambda client: client.modern("tools/call", {"name": "raw__verbatim", "arguments": {}, "requestState": "x"}),
+            200,
+            "invalid_request",
+            "protocol.request_state",
+        ),
+        (lambda client: client.send("GET", client.url), 405, "invalid_request", "guard.method"),
+        (
+            lambda client: client.send("POST", client.url + "/none", b"{}", client.headers()),
+            404,
+            "invalid_request",
+            "guard.toolset",
+        ),
+        (
+            lambda client: Client(client.url, None).modern("server/discover"),
+            401,
+            "unauthenticated",
+            "auth.missing_token",
+        ),
+        (
+            lambda client: Client(client.url, "a.b.c").modern("server/discover"),
+            401,
+            "unauthenticated",
+            "auth.malformed",
+        ),
+        (lambda client: client.call("raw__error"), 403, "insufficient_scope", "routes.raw.tools.error.scopes"),
+        (lambda client: client.modern("no/such"), 404, "unknown_method", "protocol.method"),
+        (lambda client: client.call("raw__none"), 200, "unknown_tool", "catalog"),
+        (
+            lambda client: client.call("raw__regional", {}, Mcp_Param_Region="x"),
+            400,
+            "invalid_request",
+            "protocol.headers",
+        ),
+        (lambda client: client.modern("server/discover"), 200, "ok", ""),
+        (lambda client: client.modern("tools/list"), 200, "ok", ""),
+        (lambda client: client.initialize(), 200, "ok", ""),
+        (
+            lambda client: (client.call("raw__steps"), client.call("raw__steps"))[1],
+            200,
+            "rate_limited",
+            "routes.raw.tools.steps.limits.never",
+        ),
     ],
 )
 def test_everything_else_is_one_record(
-    served: Gateway, client: Client, send: Callable[[Client], Any], status: int, outcome: str
+    served: Gateway, client: Client, send: Callable[[Client], Any], status: int, outcome: str, rule: str
 ) -> None:
     reply = send(client)
     (record,) = _records(served, reply.headers["x-request-id"])
     assert (reply.status_code, record["http_status"]) == (status, status)
     assert (record["event"], record["outcome"], record["dispatched"]) == ("request", outcome, False)
+    assert record["rule"] == rule
     assert record["client_address"] == "127.0.0.1"
 
 

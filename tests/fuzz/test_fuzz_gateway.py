@@ -49,8 +49,10 @@ toolsets:
 SECONDS = 10.0
 bounded = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 GROWTH = 96 * 2**20
-NAMED = {"unauthenticated", "insufficient_scope", "rate_limited"}
-"""Outcomes whose record names a rule."""
+UNRULED = {"ok", "tool_error", "backend_error", "aborted"}
+"""Outcomes of what nobody refused; the record of every other names a rule."""
+PRIVATE = re.compile(rb"Traceback|site-packages|/gateway/|File \"")
+"""What of the gateway's inside must not stand in an answer."""
 
 
 @dataclass(repr=False)
@@ -58,8 +60,8 @@ class Fuzzed:
     gateway: Gateway
     backend: RawBackend
     session: str
-    answered: set[str] = field(default_factory=set)
-    """Request ids of answers of ``/mcp``."""
+    answered: dict[str, int] = field(default_factory=dict)
+    """Request ids of answers of ``/mcp``, with their status."""
 
     def resident(self) -> int:
         assert self.gateway.process is not None
@@ -103,22 +105,44 @@ def _judge(fuzzed: Fuzzed) -> None:
     """What must hold of all that was sent."""
     records: dict[str, list[dict[str, Any]]] = {}
 
-    def written() -> bool:
+    def lacking() -> list[Any]:
+        """What still lacks, for the reader of a failure."""
         records.clear()
         for record in fuzzed.gateway.records():
             records.setdefault(record["request_id"], []).append(record)
-        ended = all(last[-1]["outcome"] is not None for last in records.values())
-        return ended and fuzzed.answered <= records.keys()
+        open_ones = [last[-1] for last in records.values() if last[-1]["outcome"] is None]
+        return [*open_ones, *(fuzzed.answered.keys() - records.keys())]
 
-    until(written)
-    for record in (last[-1] for last in records.values()):
-        assert record["outcome"] not in (None, "internal_error"), record
-        assert record["rule"] or record["outcome"] not in NAMED, record
+    deadline = time.monotonic() + 60
+    while lacking() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert lacking() == []
+    for of_one in records.values():
+        _judge_records(of_one, fuzzed.answered.get(of_one[0]["request_id"]))
     log = fuzzed.gateway.log
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]
     assert '"level": "error"' not in log.replace('"level":"error"', '"level": "error"')
     assert fuzzed.gateway.process is not None
     assert fuzzed.gateway.process.poll() is None
+
+
+def _judge_records(records: list[dict[str, Any]], status: int | None) -> None:
+    """What one request left in the audit: one record, or an intent and an outcome where it was sent on."""
+    last = records[-1]
+    assert [record["event"] for record in records] in (["request"], ["intent", "outcome"]), records
+    assert last["outcome"] not in (None, "internal_error"), last
+    assert last["rule"] or last["outcome"] in UNRULED, last
+    assert last["outcome"] == "aborted" or status in (None, last["http_status"]), last
+    if last["event"] == "request":
+        assert not last["dispatched"], last
+    if (status or 200) >= 400 and not _asked_in_vain(last):
+        assert last["event"] == "request", records
+        assert last["outcome"] not in UNRULED, last
+
+
+def _asked_in_vain(record: dict[str, Any]) -> bool:
+    """-32021: a call that ran up to the question that its client cannot answer, the one 400 of what was sent on."""
+    return record["http_status"] == 400 and record["outcome"] == "backend_error"
 
 
 def exchange(fuzzed: Fuzzed, request: bytes) -> bytes:
@@ -152,6 +176,7 @@ def judge(fuzzed: Fuzzed, received: bytes, path: str) -> None:
     head, _, body = received.partition(b"\r\n\r\n")
     status = int(head.split(b" ")[1])
     assert status < 500 or status == 503, received
+    assert not PRIVATE.search(received), received
     if path.startswith("/mcp") and status >= 400:
         error = json.loads(body)
         assert error["jsonrpc"] == "2.0", received
@@ -159,7 +184,7 @@ def judge(fuzzed: Fuzzed, received: bytes, path: str) -> None:
     found = re.search(rb"x-request-id: ([!-~]+)", head, re.IGNORECASE)
     if path.startswith("/mcp"):
         assert found is not None, received
-        fuzzed.answered.add(found[1].decode())
+        fuzzed.answered[found[1].decode()] = status
 
 
 # Requests

@@ -213,6 +213,9 @@ async def test_with_hide_unpermitted_what_may_not_be_used_is_like_what_is_not_th
     absent = await post(core, era, method, other, token="eve")
     assert answer.body.replace(b"deploy", b"absent") == absent.body
     assert [event.outcome for event in core.audit.ends] == ["unknown_tool"] * 2
+    hidden, unknown = core.audit.ends
+    assert (hidden.route, hidden.rule.startswith("routes.deploy.")) == ("deploy", True)
+    assert (unknown.route, unknown.rule) == (None, "catalog")
 
 
 # What reaches the backend

@@ -131,6 +131,22 @@ def test_data_of_a_refusal_is_its_own() -> None:
     assert refusal.data == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    ("code", "rule"),
+    [
+        (-32700, "protocol.json"),
+        (-32600, "protocol.message"),
+        (-32602, "protocol.params"),
+        (-32020, "protocol.headers"),
+        (-32022, "protocol.version"),
+        (1, "protocol"),
+    ],
+)
+def test_what_is_no_request_has_the_rule_of_its_code_unless_another_is_given(code: int, rule: str) -> None:
+    assert InvalidRequest("No.", code=code).rule == rule
+    assert InvalidRequest("No.", code=code, rule="guard.host").rule == "guard.host"
+
+
 def test_a_problem_is_one_line_with_its_place_and_the_next_step() -> None:
     problem = Problem("routes.yaml", 3, "routes[0].name", "is missing", "give it one")
     assert str(problem) == "routes.yaml:3: routes[0].name: is missing (hint: give it one)"

@@ -569,7 +569,7 @@ def test_what_was_no_request_at_all_is_recorded_too() -> None:
 
 async def test_of_a_flood_of_what_is_no_request_one_a_second_is_recorded_and_every_one_is_said_and_counted() -> None:
     core = Core(failures_per_minute=6)
-    refusal = InvalidRequest("No.", status=405)
+    refusal = InvalidRequest("No.", status=405, rule="guard.method")
     for _ in range(3):
         assert (await core.pipeline.refuse(modern("tools/list"), refusal)).status == 405
         core.pipeline.unreadable(modern("tools/list").client_address, 400, "no http")
@@ -577,9 +577,22 @@ async def test_of_a_flood_of_what_is_no_request_one_a_second_is_recorded_and_eve
     core.pipeline.unreadable(modern("tools/list").client_address, 400, "no http")
     core.pipeline.unreadable("198.51.100.7", 400, "no http")
     recorded = [(event.http_status, event.rule) for event in core.audit.ends]
-    assert recorded == [(405, ""), (400, "no http"), (400, "no http (4 before this one)"), (400, "no http")]
+    assert recorded == [(405, "guard.method"), (400, "no http"), (400, "no http (4 before this one)"), (400, "no http")]
     assert len(core.meter.requests) == 8
     assert (await post(core, "modern", token="ada")).status == 200
+
+
+async def test_what_a_flood_left_unrecorded_is_counted_beside_the_rule() -> None:
+    core = Core(failures_per_minute=6)
+    for _ in range(4):
+        await core.pipeline.refuse(modern("tools/list"), InvalidRequest("No.", status=405, rule="guard.method"))
+    core.clock.now += 1
+    await core.pipeline.refuse(modern("tools/list"), InvalidRequest("No.", status=405, rule="guard.method"))
+    assert [event.rule for event in core.audit.ends] == [
+        "guard.method",
+        "guard.method",
+        "guard.method (2 before this one)",
+    ]
 
 
 async def test_a_flood_of_what_is_no_request_delays_nobody_after_its_end() -> None:
