@@ -199,8 +199,8 @@ class Gateway:
     def degraded(self) -> list[str]:
         """What is away while the process serves on, in words for operators."""
         found = [f"backend: {name} is away" for name, backend in self.backends.items() if not backend.up]
-        for name, tools in self._book.quarantined().items():
-            found.append(f"pins: {len(tools)} tool(s) of {name} quarantined: {_some(tools)}")
+        for (name, kind), withheld in self._book.quarantined().items():
+            found.append(f"pins: {len(withheld)} {kind}(s) of {name} quarantined: {_some(withheld)}")
         introspector = self._book.issuers.introspector if self._book.issuers is not None else None
         if introspector is not None and introspector.failing:
             found.append(f"introspection: {introspector.issuer} does not answer; its tokens are a 503")
@@ -304,11 +304,11 @@ class Gateway:
     def _load_all(self) -> tuple[Routes, Lock]:
         """The routes, and the lock where one of them asks for it."""
         routes = self._load()
-        pinned = [route.name for route in routes.routes if route.effective.pins != "off"]
+        pinned = [route.name for route in routes.routes if route.effective.pins.any]
         lock = read_lock(self._lock_path) if pinned else NO_LOCK
         if pinned and lock.missing:
             told = {"file": str(self._lock_path), "routes": pinned, "hint": "write it with mcp-gateway lock"}
-            log.warning("there is no lock: no tool of these routes is approved", extra=told)
+            log.warning("there is no lock: nothing of these routes is approved", extra=told)
         return routes, lock
 
     def _record(self, event: AuditEvent) -> None:

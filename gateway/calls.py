@@ -24,6 +24,7 @@ from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.inbound import crossing_meta
 from gateway.protocol.limits import tightest
 from gateway.protocol.tracing import passed_on
+from gateway.routes import Route
 
 RESOURCE_NOT_FOUND = -32002
 """What the legacy era says of an unknown resource; the modern one says -32602."""
@@ -60,11 +61,22 @@ def complete(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
         entry = _find(exchange, reference.get("name"), "prompt")
     elif reference.get("type") == "ref/resource":
         uri = reference.get("uri")
-        template = exchange.rules.catalog.find(exchange.inbound.toolset, str(uri), "template")
-        entry = _shown(exchange, template, "resource", str(uri)) if template else resource(exchange, policy, uri)
+        entry = _template(exchange, uri) or resource(exchange, policy, uri)
     else:
         raise InvalidRequest("params.ref must be a ref/prompt or a ref/resource.", code=INVALID_PARAMS, status=200)
     return _governed(exchange, policy, entry, _object(exchange, "argument"))
+
+
+def _template(exchange: Exchange, uri: Any) -> Entry | None:
+    """The resource template of this text, if there is one."""
+    catalog, toolset, text = exchange.rules.catalog, exchange.inbound.toolset, str(uri)
+    template = catalog.find(toolset, text, "template")
+    if template is not None:
+        return _shown(exchange, template, "resource", text)
+    held = catalog.quarantined(toolset, text, "template")
+    if held is not None:
+        raise _withheld(exchange, held, held, "resource", text)
+    return None
 
 
 def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
@@ -72,9 +84,14 @@ def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
 
     Raises:
         UnknownTool: nobody owns it.
+        Quarantined: what owns it is not as pinned.
     """
     if not _is_text(uri):
         raise InvalidRequest("The request needs params.uri, a string.", code=INVALID_PARAMS, status=200)
+    held = exchange.rules.catalog.withheld_owner(exchange.inbound.toolset, uri)
+    if held is not None:
+        owner = exchange.rules.by_name[held.route]
+        raise _withheld(exchange, _concrete(held.name, uri, owner), held, "resource", uri)
     known = exchange.rules.catalog.owner(exchange.inbound.toolset, uri)
     if known is not None and known.kind == "resource":
         return _shown(exchange, known, "resource", uri)
@@ -82,8 +99,14 @@ def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
     route = exchange.rules.by_name.get(known.route if known else named or "")
     if route is None or (known is None and not exchange.rules.catalog.reaches(exchange.inbound.toolset, route.name)):
         raise _unknown(exchange, "resource", uri)
-    concrete = Entry(
-        name=known.name if known is not None else _UNLISTED,
+    concrete = _concrete(known.name if known is not None else _UNLISTED, uri, route)
+    return _shown(exchange, concrete, "resource", uri)
+
+
+def _concrete(name: str, uri: str, route: Route) -> Entry:
+    """A resource by exactly this URI; it counts under ``name``."""
+    return Entry(
+        name=name,
         backend_name=uri,
         route=route.name,
         definition={},
@@ -93,7 +116,6 @@ def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
         idempotent=True,
         kind="resource",
     )
-    return _shown(exchange, concrete, "resource", uri)
 
 
 async def decided(exchange: Exchange, policy: Policy, entry: Entry, arguments: Mapping[str, Any]) -> Call:
@@ -150,18 +172,21 @@ def _find(exchange: Exchange, name: Any, kind: Kind) -> Entry:
 
 
 def _missing(exchange: Exchange, kind: Kind, name: str) -> Refusal:
-    """Unknown; but to those who might call it, a tool may be quarantined."""
-    entry = exchange.rules.catalog.quarantined(exchange.inbound.toolset, name) if kind == "tool" else None
-    if entry is None or exchange.request.method != "tools/call":
-        return _unknown(exchange, kind, name)
+    """Unknown; but to those who might use it, it may be quarantined."""
+    entry = exchange.rules.catalog.quarantined(exchange.inbound.toolset, name, kind)
+    return _unknown(exchange, kind, name) if entry is None else _withheld(exchange, entry, entry, kind, name)
+
+
+def _withheld(exchange: Exchange, entry: Entry, held: Entry, kind: Kind, name: str) -> Refusal:
+    """The refusal of ``entry``, whose definition ``held`` has in quarantine."""
     permitted = permits(exchange.principal, _shown(exchange, entry, kind, name))
     _record_entry(exchange, entry)
     if not permitted:
         return refusal(exchange.principal, entry)
     return Quarantined(
-        f"{entry.name} is quarantined: its definition is new or has changed, and nobody has approved it yet.",
-        hint="Do not call it again; go on without it, or ask the operator of the gateway to review it.",
-        rule=rule_of(entry.route, entry.backend_name),
+        f"{held.name} is quarantined: its definition is new or has changed, and nobody has approved it yet.",
+        hint="Do not ask for it again; go on without it, or ask the operator of the gateway to review it.",
+        rule=rule_of(held.route, held.backend_name, held.kind),
     )
 
 

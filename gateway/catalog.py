@@ -27,19 +27,19 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one URL offers: for each kind, public names to entries in listing order; and the quarantined tools."""
+    """What one URL offers: for each kind, public names to entries in listing order; and the quarantined ones."""
 
     entries: Mapping[Kind, Mapping[str, Entry]]
     capabilities: Mapping[str, Any]
     routes: tuple[str, ...]
-    quarantined: Mapping[str, Entry]
+    quarantined: Mapping[Kind, Mapping[str, Entry]]
 
 
 class Catalog:
     """Everything exposed: ``/mcp`` is the toolset None, ``/mcp/<name>`` a configured one.
 
     ``omitted`` is what backends offer and the catalogue leaves out, ``cleaned`` what it shows without a part of it,
-    ``drifts`` which tools are not the pinned ones.
+    ``drifts`` what of it is not as pinned.
     """
 
     def __init__(self, offers: Mapping[str | None, Offer], findings: Findings) -> None:
@@ -74,17 +74,27 @@ class Catalog:
         """The entry of this public name or URI, whoever asks; None where there is none."""
         return self._offers[toolset].entries[kind].get(name)
 
-    def quarantined(self, toolset: str | None, name: str) -> Entry | None:
-        """The tool that would be found under this public name if its definition were the pinned one."""
-        return self._offers[toolset].quarantined.get(name)
+    def quarantined(self, toolset: str | None, name: str, kind: Kind = "tool") -> Entry | None:
+        """The entry that would be found under this public name or URI if its definition were the pinned one."""
+        return self._offers[toolset].quarantined[kind].get(name)
 
-    def lists(self, route: str, tool: str) -> bool:
-        """Whether a tool of this backend name is exposed at ``/mcp``."""
-        return any(entry.route == route and entry.backend_name == tool for entry in self.entries())
+    def lists(self, route: str, name: str, kind: Kind = "tool") -> bool:
+        """Whether something of this backend name or URI is exposed at ``/mcp``."""
+        return any(entry.route == route and entry.backend_name == name for entry in self.entries(kind=kind))
 
     def owner(self, toolset: str | None, uri: str) -> Entry | None:
         """Who answers for a URI: the resource listed under it, else the first template that it matches."""
-        entries = self._offers[toolset].entries
+        return self._owner(self._offers[toolset].entries, uri)
+
+    def withheld_owner(self, toolset: str | None, uri: str) -> Entry | None:
+        """What is quarantined and would answer for this URI: a resource, or a template where nothing else answers."""
+        offer = self._offers[toolset]
+        if uri in offer.entries["resource"]:
+            return None
+        held = self._owner(offer.quarantined, uri)
+        return held if held is None or held.kind == "resource" or self.owner(toolset, uri) is None else None
+
+    def _owner(self, entries: Mapping[Kind, Mapping[str, Entry]], uri: str) -> Entry | None:
         return entries["resource"].get(uri) or next(
             (entry for name, entry in entries["template"].items() if self._matches(name, uri)), None
         )
@@ -147,10 +157,10 @@ class Builder:
         findings = _together(one.findings for one in made)
         several = len(routes.routes) > 1
         everything = Offer(
-            {kind: _merge([one.entries.shown[kind] for one in made], findings, several=several) for kind in KINDS},
+            {kind: _merge(kind, [one.entries for one in made], findings, several=several) for kind in KINDS},
             _united(listings[route.name].capabilities for route in listed),
             tuple(route.name for route in listed),
-            {name: entry for one in made for name, entry in one.entries.quarantined.items()},
+            {kind: _held(kind, [one.entries for one in made]) for kind in KINDS},
         )
         offers: dict[str | None, Offer] = {None: everything}
         for name, toolset in routes.toolsets.items():
@@ -193,21 +203,35 @@ def _together(parts: Iterable[Findings]) -> Findings:
     return whole
 
 
-def _merge(parts: Iterable[Mapping[str, Entry]], findings: Findings, *, several: bool) -> dict[str, Entry]:
-    """What all routes expose; ``several``: there is more than one, reached or not."""
+def _merge(kind: Kind, parts: Iterable[Entries], findings: Findings, *, several: bool) -> dict[str, Entry]:
+    """What all routes expose; ``several``: there is more than one, reached or not. What one of them has in quarantine
+    no later one takes over.
+    """
     merged: dict[str, Entry] = {}
-    for entries in parts:
-        for name, entry in entries.items():
+    owners: dict[str, str] = {}
+    for part in parts:
+        for name, entry in part.shown[kind].items():
             reason = ""
-            if name in merged:
-                reason = f"the {merged[name].route} route already exposes {name[:128]}"
+            if name in owners:
+                reason = f"the {owners[name]} route already exposes {name[:128]}"
             elif entry.kind == "template" and several and _SCHEME.match(name) is None:
                 reason = "it names no scheme, so it would claim the URIs of other routes"
             if reason:
                 findings.omitted.append(Finding(entry.route, entry.kind, entry.backend_name, reason))
             else:
-                merged[name] = entry
+                merged[name], owners[name] = entry, entry.route
+        for name, entry in part.quarantined[kind].items():
+            owners.setdefault(name, entry.route)
     return merged
+
+
+def _held(kind: Kind, parts: Iterable[Entries]) -> dict[str, Entry]:
+    """What is quarantined of all routes; of several with one name the first."""
+    held: dict[str, Entry] = {}
+    for part in parts:
+        for name, entry in part.quarantined[kind].items():
+            held.setdefault(name, entry)
+    return held
 
 
 def _selected(
@@ -218,20 +242,25 @@ def _selected(
     capabilities = _united(listings[name].capabilities for name in names)
     if own is not None:
         prefix = chosen[0].prefix
-        tools = {name: tool for name, tool in own.shown["tool"].items() if _named(toolset, prefix + name)}
-        held = {name: tool for name, tool in own.quarantined.items() if _named(toolset, prefix + name)}
-        return Offer({**own.shown, "tool": tools}, capabilities, names, held)
+
+        def named(entries: Mapping[Kind, Mapping[str, Entry]]) -> dict[Kind, Mapping[str, Entry]]:
+            tools = {name: tool for name, tool in entries["tool"].items() if _named(toolset, prefix + name)}
+            return {**entries, "tool": tools}
+
+        return Offer(named(own.shown), capabilities, names, named(own.quarantined))
     of_routes = frozenset(toolset.routes)
 
-    def selected(kind: Kind, name: str, entry: Entry) -> bool:
-        return entry.route in of_routes and (kind != "tool" or _named(toolset, name))
+    def selected(entries: Mapping[Kind, Mapping[str, Entry]]) -> dict[Kind, Mapping[str, Entry]]:
+        return {
+            kind: {
+                name: entry
+                for name, entry in entries[kind].items()
+                if entry.route in of_routes and (kind != "tool" or _named(toolset, name))
+            }
+            for kind in KINDS
+        }
 
-    kept: dict[Kind, Mapping[str, Entry]] = {
-        kind: {name: entry for name, entry in everything.entries[kind].items() if selected(kind, name, entry)}
-        for kind in KINDS
-    }
-    held = {name: entry for name, entry in everything.quarantined.items() if selected("tool", name, entry)}
-    return Offer(kept, capabilities, names, held)
+    return Offer(selected(everything.entries), capabilities, names, selected(everything.quarantined))
 
 
 def _named(toolset: Toolset, name: str) -> bool:

@@ -13,7 +13,7 @@ from mcp.shared.inbound import X_MCP_HEADER_KEY, find_invalid_x_mcp_header, x_mc
 
 from gateway.definitions.cleaning import Unclean, clean
 from gateway.definitions.hidden import is_clean
-from gateway.definitions.lock import Drift, Lock, drift
+from gateway.definitions.lock import NAMED_BY, Drift, Lock, drift
 from gateway.definitions.schemas import MAX_DEPTH, Unusable, compiled, refuse_bomb, refuse_depth
 from gateway.definitions.structure import Schema, rebuilt
 from gateway.definitions.work import Unbounded
@@ -29,7 +29,6 @@ MAX_DEFINITION_BYTES = 200_000
 KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
 
 _UNENCODABLE = b"\\u00"
-_NAMED_BY: Mapping[Kind, str] = {"tool": "name", "prompt": "name", "resource": "uri", "template": "uriTemplate"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,8 @@ class Finding:
 
 @dataclass(slots=True)
 class Findings:
-    """What was found while entries were made: what is left out, what is shown without a part of it, and which tools are
-    not the pinned ones.
+    """What was found while entries were made: what is left out, what is shown without a part of it, and what is not
+    as pinned.
     """
 
     omitted: list[Finding] = field(default_factory=list)
@@ -55,12 +54,12 @@ class Findings:
 
 @dataclass(slots=True)
 class Entries:
-    """Of one route or of several: for each kind, public names to entries in listing order; and the tools that would be
+    """Of one route or of several: for each kind, public names to entries in listing order; and those that would be
     there if their definitions were the pinned ones.
     """
 
     shown: dict[Kind, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
-    quarantined: dict[str, Entry] = field(default_factory=dict)
+    quarantined: dict[Kind, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
 
 
 class _Unfit(ValueError):  # noqa: N818 - a property of the definition
@@ -92,11 +91,11 @@ class _Maker:
         self._findings = findings
         self._looks: dict[tuple[Kind, str], str] = {}
         self._pins = route.effective.pins
-        self._lock = None if self._pins == "off" else lock
+        self._lock = lock
 
     def make(self, kind: Kind, definitions: tuple[Mapping[str, Any], ...]) -> None:
         for definition in definitions:
-            name = definition.get(_NAMED_BY[kind])
+            name = definition.get(NAMED_BY[kind])
             try:
                 entry = self._entry(kind, name, definition)
                 if entry is not None:
@@ -106,14 +105,15 @@ class _Maker:
 
     def _place(self, kind: Kind, entry: Entry, definition: Mapping[str, Any]) -> None:
         """Raises: _Unfit: the name is taken."""
-        shown, quarantined = self.entries.shown[kind], self.entries.quarantined
-        if entry.name in shown or (kind == "tool" and entry.name in quarantined):
+        shown, quarantined = self.entries.shown[kind], self.entries.quarantined[kind]
+        if entry.name in shown or entry.name in quarantined:
             raise _Unfit(f"a second {kind} of this name")
         if kind in ("tool", "prompt"):
             self._refuse_look_alike(kind, entry.backend_name)
-        drifted = None
-        if kind == "tool" and self._lock is not None:
-            drifted = drift(self._lock, self._route.name, entry.name, definition, withheld=self._pins == "block")
+        drifted, pins = None, self._pins.of(kind)
+        if pins != "off" and self._lock is not None:
+            blocks = pins == "block"
+            drifted = drift(self._lock, self._route.name, entry.name, definition, withheld=blocks, kind=kind)
         if drifted is not None:
             self._findings.drifts.append(drifted)
         (quarantined if drifted is not None and drifted.withheld else shown)[entry.name] = entry
@@ -135,7 +135,7 @@ class _Maker:
             _Unfit, Unclean: it is left out.
         """
         if not isinstance(name, str) or not name:
-            raise _Unfit(f"it has no {_NAMED_BY[kind]}")
+            raise _Unfit(f"it has no {NAMED_BY[kind]}")
         policy = self._route.policy_for(name, kind)
         if policy.hidden or policy.scopes is None:
             return None

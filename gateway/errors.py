@@ -244,7 +244,7 @@ class ClientSilent(BackendUnavailable):
 
 
 class Quarantined(Refusal):
-    """The tool's definition is not the pinned one."""
+    """The definition is not the pinned one."""
 
     outcome = "quarantined"
     status = 503

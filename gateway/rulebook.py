@@ -44,7 +44,7 @@ class Rulebook:
     """Holds the present ``rules``.
 
     Args:
-        routes: the first ones; ``adopt`` them once the event loop runs. ``lock`` holds the pins of their tools.
+        routes: the first ones; ``adopt`` them once the event loop runs. ``lock`` holds the pins of what they list.
         spawn: runs something in the background.
         max_response: bytes, over what any route says.
         record: takes audit events that are no requests.
@@ -133,11 +133,11 @@ class Rulebook:
         metrics.sessions.labels("backend").set(sum(backend.sessions for backend in self.backends.values()))
         metrics.parked.set(sum(backend.parked for backend in self.backends.values()))
 
-    def quarantined(self) -> Mapping[str, list[str]]:
-        """The tools of each route that are withheld, because they are not the pinned ones."""
-        found: dict[str, list[str]] = {}
+    def quarantined(self) -> Mapping[tuple[str, Kind], list[str]]:
+        """What is withheld of each route and kind, because it is not as pinned."""
+        found: dict[tuple[str, Kind], list[str]] = {}
         for drift in self._withheld():
-            found.setdefault(drift.route, []).append(drift.tool)
+            found.setdefault((drift.route, drift.kind), []).append(drift.backend_name)
         return found
 
     def _withheld(self) -> list[Drift]:

@@ -11,7 +11,7 @@ from gateway.models import Principal
 Kind = Literal["intent", "outcome", "request", "tools_changed"]
 """An executed call has an *intent* and an *outcome*; every other request is one *request*.
 
-*tools_changed* is no request: a tool is not the pinned one, or is so again.
+*tools_changed* is no request: a definition is not the pinned one, or is so again.
 """
 
 

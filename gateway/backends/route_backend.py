@@ -262,4 +262,4 @@ class RouteBackend:
 
 def _identity(route: Route) -> tuple[Any, ...]:
     """What of a route its connections depend on."""
-    return route.backend, route.effective.model_copy(update={"pins": "off"})
+    return route.backend, route.effective.model_copy(update={"pins": None})

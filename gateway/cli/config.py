@@ -27,7 +27,7 @@ def check(
     path = file or Path(os.environ.get("GATEWAY_CONFIG", "config/routes.yaml"))
     try:
         routes = load(path, os.environ)
-        pinned = [route.name for route in routes.routes if route.effective.pins != "off"]
+        pinned = [route.name for route in routes.routes if route.effective.pins.any]
         lock = read_lock(lock_path(path)) if pinned else None
     except ConfigError as error:
         if json_output:
@@ -41,7 +41,7 @@ def check(
     else:
         _say(path, routes, findings)
         if lock is not None and lock.missing:
-            said = f"{lock_path(path)} is missing: no tool of {', '.join(pinned)} is approved; run mcp-gateway lock"
+            said = f"{lock_path(path)} is missing: nothing of {', '.join(pinned)} is approved; run mcp-gateway lock"
             out.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if ok else NO)
 
@@ -58,7 +58,8 @@ def _problem(problem: Any) -> dict[str, Any]:
 
 
 def _pinned(drift: Drift) -> str:
-    return f"{drift.tool}: {'quarantined' if drift.withheld else 'not as pinned'}, {drift}"
+    kind = "" if drift.kind == "tool" else f"{drift.kind} "
+    return f"{kind}{drift.backend_name}: {'quarantined' if drift.withheld else 'not as pinned'}, {drift}"
 
 
 def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> None:

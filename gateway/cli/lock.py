@@ -1,4 +1,4 @@
-"""``lock``: approve the definitions of tools as they are, into a file that is reviewed like code."""
+"""``lock``: approve definitions as they are, into a file that is reviewed like code."""
 
 from __future__ import annotations
 
@@ -13,24 +13,31 @@ import typer
 from rich.text import Text
 
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
-from gateway.definitions.lock import Lock, Pin, pin, render
+from gateway.definitions.lock import NAMED_BY, SECTIONS, Lock, Pin, Pins, pin, render
 from gateway.definitions.lock_file import lock_path, read_lock, write_lock
 from gateway.errors import ConfigError
-from gateway.models import Listing
+from gateway.models import Kind, Listing
 from gateway.routes import Routes, load
 
-Pins = Mapping[str, Mapping[str, Pin]]
+_Key = tuple[Kind, str]
+_Flat = Mapping[str, Mapping[_Key, Pin]]
+"""Pins by route, and within it by kind and name."""
+
+_Chosen = tuple[str, _Key | None]
 
 
 def lock(
     file: Annotated[Path | None, typer.Argument(help="Routes. Default: GATEWAY_CONFIG or config/routes.yaml.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="ROUTE or ROUTE/TOOL: approve nothing else. May be given several times.")
+        list[str] | None,
+        typer.Option(
+            help="ROUTE, ROUTE/TOOL or ROUTE/prompts/NAME (also resources, templates): nothing else. Repeatable."
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 and show what differs.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Write tools.lock beside the routes file: the tools that the backends list now are the approved ones.
+    """Write tools.lock beside the routes file: what the backends list now is approved.
 
     A backend that cannot be reached keeps its entries; the exit code is 1 then.
     """
@@ -45,8 +52,10 @@ def lock(
     chosen = _chosen(only or [], routes)
     listings = asyncio.run(listings_of(routes))
     unreached = [route.name for route in routes.routes if route.name not in listings and _concerns(chosen, route.name)]
-    after = Lock(_merged(before.pins, _found(routes, listings), chosen, keep=set(unreached)))
-    changes = list(_changes(before.pins, after.pins))
+    old = _flat(before.pins)
+    new = _merged(old, _found(routes, listings), chosen, keep=set(unreached))
+    after = Lock({route: _by_kind(pins) for route, pins in new.items()})
+    changes = list(_changes(old, new))
     if not check and (changes or before.missing):
         write_lock(target, after)
     if json_output:
@@ -56,60 +65,97 @@ def lock(
     raise typer.Exit(NO if unreached or (check and changes) else 0)
 
 
-def _chosen(only: Iterable[str], routes: Routes) -> set[tuple[str, str]]:
-    """Pairs of route and tool, the tool empty where all of the route are meant; none where everything is."""
+def _chosen(only: Iterable[str], routes: Routes) -> set[_Chosen]:
+    """What of which routes is meant: one entry, or with None all of a route. None at all where everything is."""
     names = {route.name for route in routes.routes}
-    pairs = {(route, tool) for route, _slash, tool in (one.partition("/") for one in only)}
-    if unknown := sorted({route for route, _tool in pairs} - names):
+    chosen = {_parsed(one) for one in only}
+    if unknown := sorted({route for route, _key in chosen} - names):
         fail(f"there is no route {', '.join(unknown)}; routes are {', '.join(sorted(names))}", UNUSABLE)
-    return pairs
+    return chosen
 
 
-def _concerns(chosen: set[tuple[str, str]], route: str, tool: str | None = None) -> bool:
+def _parsed(one: str) -> _Chosen:
+    route, _slash, rest = one.partition("/")
+    section, slash, name = rest.partition("/")
+    kind = next((kind for kind, word in SECTIONS.items() if word == section), None)
+    if slash and (kind is None or not name):
+        fail(f"--only takes ROUTE, ROUTE/TOOL or ROUTE/SECTION/NAME with {', '.join(SECTIONS.values())}", UNUSABLE)
+    if not rest:
+        return route, None
+    return route, (kind, name) if kind is not None and slash else ("tool", rest)
+
+
+def _concerns(chosen: set[_Chosen], route: str, key: _Key | None = None) -> bool:
     if not chosen:
         return True
-    if tool is None:
-        return any(route == name for name, _tool in chosen)
-    return (route, "") in chosen or (route, tool) in chosen
+    if key is None:
+        return any(route == name for name, _key in chosen)
+    return (route, None) in chosen or (route, key) in chosen
 
 
-def _found(routes: Routes, listings: Mapping[str, Listing]) -> Pins:
-    """The tools that are exposed, by the definitions that their backends sent."""
+def _found(routes: Routes, listings: Mapping[str, Listing]) -> _Flat:
+    """What is exposed, by the definitions that the backends sent."""
     from gateway import catalog
 
-    exposed = {(entry.route, entry.backend_name) for entry in catalog.build(routes, listings).entries()}
-    found: dict[str, dict[str, Pin]] = {}
+    built = catalog.build(routes, listings)
+    exposed = {(entry.route, kind, entry.backend_name) for kind in SECTIONS for entry in built.entries(None, kind)}
+    found: dict[str, dict[_Key, Pin]] = {}
     for route, listing in listings.items():
-        tools = found.setdefault(route, {})
-        for definition in listing.tools:
-            name = definition.get("name")
-            if isinstance(name, str) and (route, name) in exposed and name not in tools:
-                tools[name] = pin(definition)
+        pins = found.setdefault(route, {})
+        for kind, definitions in _listed(listing).items():
+            for definition in definitions:
+                name = definition.get(NAMED_BY[kind])
+                if isinstance(name, str) and (route, kind, name) in exposed and (kind, name) not in pins:
+                    pins[kind, name] = pin(definition)
     return found
 
 
-def _merged(before: Pins, found: Pins, chosen: set[tuple[str, str]], *, keep: set[str]) -> Pins:
-    merged: dict[str, dict[str, Pin]] = {}
+def _listed(listing: Listing) -> Mapping[Kind, Iterable[Mapping[str, Any]]]:
+    return {
+        "tool": listing.tools,
+        "prompt": listing.prompts,
+        "resource": listing.resources,
+        "template": listing.templates,
+    }
+
+
+def _flat(pins: Mapping[str, Pins]) -> _Flat:
+    return {
+        route: {(kind, name): one for kind, named in kinds.items() for name, one in named.items()}
+        for route, kinds in pins.items()
+    }
+
+
+def _by_kind(pins: Mapping[_Key, Pin]) -> Pins:
+    kinds: dict[Kind, dict[str, Pin]] = {}
+    for (kind, name), one in pins.items():
+        kinds.setdefault(kind, {})[name] = one
+    return kinds
+
+
+def _merged(before: _Flat, found: _Flat, chosen: set[_Chosen], *, keep: set[str]) -> _Flat:
+    merged: dict[str, dict[_Key, Pin]] = {}
     for route in {*before, *found}:
         old, new = before.get(route, {}), found.get(route, {})
-        tools = {
-            tool: one
-            for tool in {*old, *new}
-            if (one := (new if route not in keep and _concerns(chosen, route, tool) else old).get(tool)) is not None
+        pins = {
+            key: one
+            for key in {*old, *new}
+            if (one := (new if route not in keep and _concerns(chosen, route, key) else old).get(key)) is not None
         }
-        if tools:
-            merged[route] = tools
+        if pins:
+            merged[route] = pins
     return merged
 
 
-def _changes(before: Pins, after: Pins) -> Iterable[dict[str, str]]:
+def _changes(before: _Flat, after: _Flat) -> Iterable[dict[str, str]]:
     for route in sorted({*before, *after}):
         old, new = before.get(route, {}), after.get(route, {})
-        for tool in sorted({*old, *new}):
-            if tool not in old or tool not in new:
-                yield {"route": route, "tool": tool, "change": "new" if tool in new else "gone"}
-            elif old[tool].sha256 != new[tool].sha256:
-                yield {"route": route, "tool": tool, "change": "changed"}
+        for kind, name in sorted({*old, *new}, key=lambda key: (list(SECTIONS).index(key[0]), key[1])):
+            key = kind, name
+            if key not in old or key not in new:
+                yield {"route": route, kind: name, "change": "new" if key in new else "gone"}
+            elif old[key].sha256 != new[key].sha256:
+                yield {"route": route, kind: name, "change": "changed"}
 
 
 def _say(target: Path, before: Lock, after: Lock, changes: list[Any], unreached: list[str], *, check: bool) -> None:
@@ -125,6 +171,9 @@ def _say(target: Path, before: Lock, after: Lock, changes: list[Any], unreached:
         out.print(Text(line, style), soft_wrap=True)
     for name in unreached:
         out.print(Text(f"{name}: not reached; its entries stay as they were", "yellow"), soft_wrap=True)
-    count = sum(map(len, after.pins.values()))
-    verdict = f"{len(changes)} difference(s)" if check else f"{count} tool(s) approved, {len(changes)} change(s)"
+    counts = {
+        section: sum(len(pins.get(kind, {})) for pins in after.pins.values()) for kind, section in SECTIONS.items()
+    }
+    approved = ", ".join(f"{count} {section}" for section, count in counts.items() if count) or "nothing"
+    verdict = f"{len(changes)} difference(s)" if check else f"{approved} approved, {len(changes)} change(s)"
     out.print(Text(f"{target}: {verdict}."), soft_wrap=True)

@@ -27,6 +27,7 @@ from gateway.routes.fields import (
     unique,
 )
 from gateway.routes.limits import Costs, LimitRule, charged, limits_of
+from gateway.routes.pins import PinRules, Pins
 
 _Redaction = Annotated[str, Field(pattern=r"^arguments(\.[^.\[\]\s]+|\[(\*|\d+)\])*$")]
 _Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,48}$")]
@@ -40,10 +41,10 @@ class Defaults(Model):
     max_concurrency: Count = Field(default=64, description="Calls at the backend at once, for each replica.")
     max_response: Size = Field(default=16 << 20, description="The largest answer that is accepted.")
     list_timeout: Duration = Field(default=3.0, description="Time for the backend's lists to be fetched.")
-    pins: Literal["off", "warn", "block"] = Field(
-        default="off",
-        description="A tool that is new, or whose definition is not the one in `tools.lock`: `block` quarantines it, "
-        "`warn` only tells.",
+    pins: PinRules = Field(
+        default=Pins(),
+        description="What is new, or whose definition is not the one in `tools.lock`: `block` quarantines it, `warn` "
+        "only tells. One word is for tools, prompts, resources and templates alike; a mapping tells them apart.",
     )
     refresh: Duration = Field(default=60.0, description="How often lists are fetched; notifications refresh at once.")
 
@@ -105,7 +106,7 @@ class Route(Model):
     max_concurrency: Count | None = Field(default=None, description="In place of `defaults.max_concurrency`.")
     max_response: Size | None = Field(default=None, description="In place of `defaults.max_response`.")
     list_timeout: Duration | None = Field(default=None, description="In place of `defaults.list_timeout`.")
-    pins: Literal["off", "warn", "block"] | None = Field(default=None, description="In place of `defaults.pins`.")
+    pins: PinRules | None = Field(default=None, description="In place of `defaults.pins`.")
     refresh: Duration | None = Field(default=None, description="In place of `defaults.refresh`.")
     describe_limits: Flag | None = Field(default=None, description="In place of the file's `describe_limits`.")
 

@@ -15,6 +15,7 @@ from gateway.routes.credentials import AuthorizationCode, ClientCredentials, Cre
 from gateway.routes.fields import Word
 from gateway.routes.limits import LimitRule
 from gateway.routes.models import Defaults, Route, Routes, ToolRule, Toolset
+from gateway.routes.pins import Pins
 from gateway.routes.report import bare
 from gateway.routes.units import format_duration
 
@@ -26,6 +27,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("auth.jwks", JwksPolicy),
     ("limits[]", LimitRule),
     ("defaults", Defaults),
+    ("defaults.pins", Pins),
     ("routes[]", Route),
     ("routes[].backend", Backend),
     ("routes[].backend.credentials", Credentials),

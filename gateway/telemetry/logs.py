@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -16,10 +17,11 @@ def configure(level: str, *, human: bool = False) -> None:
 
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
-        human: coloured text instead of JSON, for the demo.
+        human: text instead of JSON, for the demo; coloured where a terminal shows it and ``NO_COLOR`` is not set.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(human=human))
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(formatter(human=human, coloured=coloured))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -28,7 +30,7 @@ def configure(level: str, *, human: bool = False) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level) if level != "DEBUG" else logging.DEBUG)
 
 
-def formatter(*, human: bool) -> logging.Formatter:
+def formatter(*, human: bool, coloured: bool = False) -> logging.Formatter:
     """Makes a line of a record. Whatever is in it, it cannot begin a line of its own or steer a terminal.
 
     Text for people keeps the line ends of the message itself, which reports have.
@@ -42,7 +44,7 @@ def formatter(*, human: bool) -> logging.Formatter:
     ]
     last: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer()]
     if human:
-        last = [_harmless, structlog.dev.ConsoleRenderer()]
+        last = [_harmless, structlog.dev.ConsoleRenderer(colors=coloured)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[

@@ -55,7 +55,7 @@ class Metrics:
         self.catalog_age = gauge("catalog_age_seconds", "Age of the route's last good listing.", "route")
         self.catalog_omitted = gauge("catalog_omitted", "Entries that the catalogue leaves out, see the log.", "route")
         self.catalog_cleaned = gauge("catalog_cleaned", "Entries with hidden characters removed.", "route")
-        self.catalog_quarantined = gauge("catalog_quarantined", "Tools withheld: not the pinned ones.", "route")
+        self.catalog_quarantined = gauge("catalog_quarantined", "Definitions withheld: not the pinned ones.", "route")
         self.sessions = gauge("sessions", "Sessions now: client streams or backend sessions.", "side", mode="livesum")
         self.parked = gauge("parked_calls", "Calls of legacy backends that wait for their client.", mode="livesum")
         self.reloaded = gauge("config_last_reload_successful", "1 when the last reload was taken.", mode="livemin")

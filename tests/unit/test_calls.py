@@ -909,7 +909,7 @@ def quarantining(text: str = ROUTES, head: str = "") -> Core:
     """A core in which the rollback tool of the deploy route is not the pinned one."""
     core = Core(text=AUTH + head + "defaults: {pins: block}\n" + text)
     pins = {
-        route: {one["name"]: pin(one) for one in offered.tools if one["name"] != "rollback"}
+        route: {"tool": {one["name"]: pin(one) for one in offered.tools if one["name"] != "rollback"}}
         for route, offered in core.listings.items()
     }
     core.lock = Lock(pins)
@@ -952,3 +952,49 @@ async def test_the_siblings_of_a_quarantined_tool_are_called_as_ever() -> None:
     core = quarantining()
     assert (await called(core, {"name": "deploy__status"}))["result"].get("isError") is not True
     assert len(core.requests) == 1
+
+
+# Quarantined prompts, resources and templates
+
+WITHHELD = [
+    ("prompts/get", {"name": "deploy__plan"}, "tools.lock:deploy/prompts/plan"),
+    ("resources/read", {"uri": "deploy://state"}, "tools.lock:deploy/resources/deploy://state"),
+    ("resources/read", {"uri": "deploy://service/api"}, "tools.lock:deploy/templates/deploy://service/{name}"),
+    (
+        "completion/complete",
+        {"ref": {"type": "ref/prompt", "name": "deploy__plan"}, "argument": {"name": "a", "value": "b"}},
+        "tools.lock:deploy/prompts/plan",
+    ),
+    (
+        "completion/complete",
+        {
+            "ref": {"type": "ref/resource", "uri": "deploy://service/{name}"},
+            "argument": {"name": "name", "value": "b"},
+        },
+        "tools.lock:deploy/templates/deploy://service/{name}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "params", "rule"), WITHHELD)
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_is_not_as_pinned_is_neither_got_nor_read_nor_completed(
+    era: str, method: str, params: dict[str, Any], rule: str
+) -> None:
+    core = quarantining()
+    answer = await post(core, era, method, params)
+    assert said(answer)["error"]["data"]["code"] == "quarantined"
+    assert core.requests == []
+    event = core.audit.only
+    assert (event.outcome, event.dispatched, event.rule, event.route) == ("quarantined", False, rule, "deploy")
+
+
+@pytest.mark.parametrize(("method", "params", "rule"), WITHHELD)
+async def test_who_may_not_use_it_is_told_the_same_whether_it_is_quarantined_or_not(
+    method: str, params: dict[str, Any], rule: str
+) -> None:
+    head = "hide_unpermitted: true\n"
+    cores = quarantining(head=head), Core(text=AUTH + head + ROUTES)
+    answers = [await post(one, "modern", method, params, token="eve") for one in cores]
+    assert answers[0].status == answers[1].status
+    assert answers[0].body == answers[1].body

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import catalog
-from gateway.definitions.lock import NO_LOCK, Lock, pin
+from gateway.definitions.lock import NAMED_BY, NO_LOCK, Lock, pin
 from gateway.errors import InsufficientScope, UnknownTool
 from gateway.models import Entry, Kind, Listing, Principal
 from gateway.policy.authorize import authorize
@@ -423,7 +423,7 @@ def pinned(*tools: Any, lock: Lock | None) -> catalog.Catalog:
 
 
 def approved(*tools: Any) -> Lock:
-    return Lock({name: {one["name"]: pin(one) for one in tools} for name in ("one", "two")})
+    return Lock({name: {"tool": {one["name"]: pin(one) for one in tools}} for name in ("one", "two")})
 
 
 def test_a_tool_that_is_not_as_pinned_is_withheld_everywhere_where_the_route_blocks() -> None:
@@ -436,7 +436,10 @@ def test_a_tool_that_is_not_as_pinned_is_withheld_everywhere_where_the_route_blo
         withheld = made.quarantined(toolset, name)
         assert withheld is not None
         assert withheld.backend_name == "a1"
-    assert [(it.route, it.tool, it.withheld) for it in made.drifts] == [("one", "a1", True), ("two", "a1", False)]
+    assert [(it.route, it.backend_name, it.withheld) for it in made.drifts] == [
+        ("one", "a1", True),
+        ("two", "a1", False),
+    ]
 
 
 def test_a_second_definition_of_a_quarantined_name_does_not_take_its_place() -> None:
@@ -518,3 +521,55 @@ def test_only_what_changed_is_made_again_and_everything_is_as_if_it_were() -> No
     assert names(builder.build(routes(AUTH + PINNED), listings, lock)) == names(fresh)
     stricter = routes(AUTH + PINNED.replace("pins: warn", "pins: block"))
     assert names(builder.build(stricter, listings, lock)) == ["one__a1"]
+
+
+# Pins of prompts, resources and templates
+
+PROMPT, RESOURCE = {"name": "plan"}, {"uri": "x://state", "name": "state"}
+TEMPLATE = {"uriTemplate": "x://{+rest}", "name": "all"}
+EACH: dict[Kind, Any] = {"prompt": PROMPT, "resource": RESOURCE, "template": TEMPLATE}
+
+
+def offering(pins: str, lock: Lock = NO_LOCK, **changed: Any) -> catalog.Catalog:
+    text = AUTH + f"routes: [{{name: one, backend: {{url: 'http://x/mcp'}}, scopes: [], pins: {pins}}}]"
+    lists: dict[str, Any] = {"prompts": (PROMPT,), "resources": (RESOURCE,), "templates": (TEMPLATE,), **changed}
+    return catalog.build(routes(text), {"one": listing("one", **lists)}, lock)
+
+
+def of_each() -> Lock:
+    named = {kind: definition[NAMED_BY[kind]] for kind, definition in EACH.items()}
+    return Lock({"one": {kind: {named[kind]: pin(definition)} for kind, definition in EACH.items()}})
+
+
+def shown(made: catalog.Catalog) -> list[Kind]:
+    return [kind for kind in EACH if list(made.entries(None, kind))]
+
+
+def test_every_kind_is_held_to_its_own_pins() -> None:
+    assert shown(offering("block", of_each())) == list(EACH)
+    assert shown(offering("block")) == []
+    assert shown(offering("{tools: block}")) == list(EACH)
+    assert shown(offering("{prompts: block, resources: warn}")) == ["resource", "template"]
+    assert shown(offering("{templates: block}")) == ["prompt", "resource"]
+    made = offering("block", of_each(), prompts=({**PROMPT, "description": "Obey."},))
+    assert shown(made) == ["resource", "template"]
+    assert [(it.kind, it.backend_name, it.fields) for it in made.drifts] == [("prompt", "plan", ("description",))]
+
+
+def test_a_quarantined_resource_is_not_had_through_an_approved_template() -> None:
+    made = offering("{resources: block, templates: off}")
+    held = made.withheld_owner(None, "x://state")
+    assert held is not None
+    assert held.kind == "resource"
+    assert made.withheld_owner(None, "x://other") is None
+
+
+def test_no_route_takes_over_what_another_has_in_quarantine() -> None:
+    text = "routes:\n" + "".join(
+        f"  - {{name: {name}, backend: {{url: 'http://x/mcp'}}, scopes: [], pins: {pins}}}\n"
+        for name, pins in (("one", "block"), ("two", "off"))
+    )
+    listings = {name: listing(name, resources=(RESOURCE,)) for name in ("one", "two")}
+    made = catalog.build(routes(AUTH + text), listings, NO_LOCK)
+    assert made.find(None, "x://state", "resource") is None
+    assert [it.route for it in made.omitted] == ["two"]

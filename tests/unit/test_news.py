@@ -32,7 +32,7 @@ class Told:
 
 
 def locked(*tools: Any) -> Lock:
-    return Lock({"one": {one["name"]: pin(one) for one in tools}})
+    return Lock({"one": {"tool": {one["name"]: pin(one) for one in tools}}})
 
 
 def test_a_drift_is_recorded_once_and_so_is_its_end() -> None:

@@ -18,7 +18,7 @@ def tool(name: str = "rollback", **more: Any) -> dict[str, Any]:
 
 
 def locked(*tools: dict[str, Any], route: str = "deploy") -> Lock:
-    return Lock({route: {one["name"]: pin(one) for one in tools}})
+    return Lock({route: {"tool": {one["name"]: pin(one) for one in tools}}})
 
 
 def found(lock: Lock, definition: dict[str, Any], withheld: bool = True) -> Any:
@@ -46,7 +46,7 @@ def test_what_is_as_pinned_does_not_differ_whatever_the_order_of_its_members() -
 )
 def test_any_change_is_found_and_named(changed: dict[str, Any], fields: tuple[str, ...]) -> None:
     it = found(locked(tool()), tool(**changed))
-    assert (it.change, it.fields, it.route, it.tool, it.name) == (
+    assert (it.change, it.fields, it.route, it.backend_name, it.name) == (
         "changed",
         fields,
         "deploy",
@@ -118,7 +118,7 @@ definitions = st.builds(
 
 @given(st.dictionaries(st.text(max_size=5), st.lists(definitions, max_size=3), max_size=3))
 def test_what_was_written_is_read_back(routes: dict[str, list[dict[str, Any]]]) -> None:
-    lock = Lock({route: {one["name"]: pin(one) for one in tools} for route, tools in routes.items()})
+    lock = Lock({route: {"tool": {one["name"]: pin(one) for one in tools}} for route, tools in routes.items() if tools})
     text = render(lock)
     again = parse(text)
     assert again.pins == lock.pins
@@ -166,3 +166,28 @@ def test_a_name_of_another_tool_cannot_be_smuggled_into_a_definition() -> None:
     with pytest.raises(Unreadable, match="edited") as caught:
         parse(json.dumps(document))
     assert caught.value.where == "routes.deploy.tools.other"
+
+
+def test_each_kind_has_a_section_and_a_file_without_them_is_good() -> None:
+    pins: dict[Any, Any] = {
+        "tool": {"rollback": pin(tool())},
+        "prompt": {"plan": pin({"name": "plan", "arguments": [{"name": "a"}]})},
+        "resource": {"x://1": pin({"uri": "x://1", "name": "one", "mimeType": "text/plain"})},
+        "template": {"x://{a}": pin({"uriTemplate": "x://{a}", "name": "any"})},
+    }
+    text = render(Lock({"deploy": pins}))
+    assert list(json.loads(text)["routes"]["deploy"]) == ["tools", "prompts", "resources", "templates"]
+    assert parse(text).pins == {"deploy": pins}
+    assert "prompts" not in render(locked(tool()))
+    for kind, name in (("prompt", "plan"), ("resource", "x://1"), ("template", "x://{a}")):
+        definition = pins[kind][name].definition
+        assert drift(Lock({"deploy": pins}), "deploy", name, definition, withheld=True, kind=kind) is None
+        new = drift(locked(tool()), "deploy", name, definition, withheld=True, kind=kind)
+        assert new is not None
+        assert (new.change, new.kind) == ("new", kind)
+
+
+@pytest.mark.parametrize("entry", [{"tools": {}, "promts": {}}, {"tools": {}, "prompts": []}])
+def test_a_section_that_nobody_knows_is_an_error(entry: Any) -> None:
+    with pytest.raises(Unreadable):
+        parse(json.dumps({"version": 1, "routes": {"deploy": entry}}))

@@ -10,7 +10,7 @@ from gateway.definitions.lock import NO_LOCK, Lock, pin
 from gateway.definitions.lock_file import lock_path, read_lock, write_lock
 from gateway.errors import ConfigError
 
-LOCK = Lock({"deploy": {"a": pin({"name": "a", "inputSchema": {}})}})
+LOCK = Lock({"deploy": {"tool": {"a": pin({"name": "a", "inputSchema": {}})}}})
 
 
 def test_it_is_beside_the_routes() -> None:

@@ -161,7 +161,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
             "max_concurrency": 64,
             "max_response": 16 << 20,
             "list_timeout": 3.0,
-            "pins": "off",
+            "pins": dict.fromkeys(("tools", "prompts", "resources", "templates"), "off"),
             "refresh": 60.0,
         },
         "toolsets": {},

@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import re
@@ -81,3 +82,22 @@ def test_libraries_are_heard_from_warnings_on(root: logging.Logger, capsys: pyte
     logging.getLogger("gateway.x").debug("detail")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["logger"], line["event"]) for line in lines] == [("httpx2", "odd"), ("gateway.x", "ready")]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "coloured"), [(False, "", False), (True, "", True), (True, "1", False)]
+)
+def test_text_for_people_is_coloured_on_a_terminal_alone(
+    terminal: bool, no_color: str, coloured: int, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    stream = Stream()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    configure("WARNING", human=True)
+    root.warning("hello")
+    assert "hello" in stream.getvalue()
+    assert ("\x1b" in stream.getvalue()) == bool(coloured)
