@@ -49,6 +49,7 @@ _END_OF_TIME = 253_402_300_799
 """The last second of the year 9999. Later is a mistake (milliseconds, usually) or an attempt at an overflow."""
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
+_TEXT = frozenset({str})
 _TYPES = frozenset({None, "jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
 MESSAGES: Mapping[Reason, str] = {
@@ -187,7 +188,7 @@ def audiences(claims: JsonObject) -> frozenset[str]:
         raise refusal("missing_claim", "aud")
     value = claims["aud"]
     named = value if isinstance(value, list) else [value]
-    if not all(isinstance(audience, str) for audience in named):
+    if not _texts(named):
         raise refusal("invalid_claim", "aud")
     return frozenset(named)
 
@@ -201,16 +202,23 @@ def scopes(claims: JsonObject, names: Sequence[str]) -> frozenset[str]:
     for name in names:
         value = _claim(claims, name)
         several = value.split(" ") if isinstance(value, str) else value
-        if not isinstance(several, list) or not all(isinstance(scope, str) for scope in several):
+        if not isinstance(several, list) or not _texts(several):
             raise refusal("invalid_claim", name)
         found.update(several)
-    return frozenset(found - {""})
+    found.discard("")
+    return frozenset(found)
+
+
+def _texts(values: list[object]) -> bool:
+    return set(map(type, values)) <= _TEXT  # what JSON is read as has no other types of text
 
 
 def _claim(claims: JsonObject, name: str) -> object:
     """The claim of this name, else what the path leads to; an empty text where that is nothing."""
     if name in claims:
         return claims[name]
+    if "." not in name:
+        return ""
     value: object = claims
     for part in name.split("."):
         if not isinstance(value, dict) or part not in value:

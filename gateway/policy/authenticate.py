@@ -35,7 +35,7 @@ _MAX_REFUSED = 1_000
 _MAX_KEYS_TRIED = 8
 _MAY_CHANGE: frozenset[str] = frozenset({"unknown_key", "not_yet_valid"})
 """Refusals that time or a fetch of keys can turn into acceptance; never remembered."""
-_NOT_ACCESS_TOKEN = ("nonce", "at_hash", "c_hash", "events")
+_NOT_ACCESS_TOKEN = frozenset({"nonce", "at_hash", "c_hash", "events"})
 """Claims of ID tokens and of security events, which RFC 8725 section 3.12 tells to keep apart."""
 V = TypeVar("V")
 
@@ -190,9 +190,8 @@ class TokenAuthenticator:
         return issuer
 
     def _principal(self, issuer: Issuer, claims: JsonObject) -> Principal:
-        for name in _NOT_ACCESS_TOKEN:
-            if name in claims:
-                raise tokens.refusal("token_type")
+        if not _NOT_ACCESS_TOKEN.isdisjoint(claims):
+            raise tokens.refusal("token_type")
         if "cnf" in claims:  # RFC 7800, RFC 8705, RFC 9449: as a mere bearer token it would be good for a thief
             raise tokens.refusal("bound")
         expires_at = self._check_times(claims)
@@ -209,7 +208,7 @@ class TokenAuthenticator:
 
     def _toolsets(self, issuer: Issuer, audiences: frozenset[str]) -> frozenset[str] | None:
         """None for a token of the whole gateway, else the toolsets whose own resource it was issued for."""
-        if audiences & set(issuer.audience):
+        if not audiences.isdisjoint(issuer.audience):
             return None
         below = self._auth.resource + "/"
         named = frozenset(audience.removeprefix(below) for audience in audiences if audience.startswith(below)) - {""}
