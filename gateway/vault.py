@@ -35,3 +35,11 @@ class Vault(Protocol):
             VaultAway: it is not known who was first.
         """
         ...
+
+    async def release(self, key: str) -> None:
+        """Let another claim a key that was claimed.
+
+        Raises:
+            VaultAway: it is still claimed, until its time is over.
+        """
+        ...

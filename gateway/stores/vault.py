@@ -15,7 +15,8 @@ _MOST = 100_000
 
 
 class MemoryVault:
-    """For one process; what it holds ends with it. At most ``most`` values; beyond that the oldest is forgotten.
+    """For one process; what it holds ends with it. At most ``most`` values of each kind, which a key names before its
+    colon; beyond that the oldest of the kind is forgotten, so that links crowd out no grants.
 
     ``clock`` gives seconds and never goes back.
     """
@@ -23,24 +24,26 @@ class MemoryVault:
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = _MOST) -> None:
         self._clock = clock
         self._most = most
-        self._values: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._kinds: dict[str, OrderedDict[str, tuple[float, str]]] = {}
 
     def __len__(self) -> int:
-        return len(self._values)
+        return sum(map(len, self._kinds.values()))
 
     async def put(self, key: str, value: str, seconds: float) -> None:
         """See ``Vault``."""
-        self._values.pop(key, None)
-        while len(self._values) >= self._most:
-            self._values.popitem(last=False)
-        self._values[key] = (self._clock() + seconds, value)
+        values = self._like(key)
+        values.pop(key, None)
+        while len(values) >= self._most:
+            values.popitem(last=False)
+        values[key] = (self._clock() + seconds, value)
 
     async def get(self, key: str) -> str | None:
         """See ``Vault``."""
-        until, value = self._values.get(key, (0.0, ""))
+        values = self._like(key)
+        until, value = values.get(key, (0.0, ""))
         if until > self._clock():
             return value
-        self._values.pop(key, None)
+        values.pop(key, None)
         return None
 
     async def claim(self, key: str, seconds: float) -> bool:
@@ -49,6 +52,13 @@ class MemoryVault:
             return False
         await self.put(key, "1", seconds)
         return True
+
+    async def release(self, key: str) -> None:
+        """See ``Vault``."""
+        self._like(key).pop(key, None)
+
+    def _like(self, key: str) -> OrderedDict[str, tuple[float, str]]:
+        return self._kinds.setdefault(key.rpartition(":")[0], OrderedDict())
 
 
 class RedisVault:
@@ -69,6 +79,10 @@ class RedisVault:
     async def claim(self, key: str, seconds: float) -> bool:
         """See ``Vault``."""
         return await self._call("SET", _key(key), "1", "NX", "PX", _milliseconds(seconds)) is not None
+
+    async def release(self, key: str) -> None:
+        """See ``Vault``."""
+        await self._call("DEL", _key(key))
 
     async def _call(self, *arguments: bytes | str | int) -> Any:
         try:
