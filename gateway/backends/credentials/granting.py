@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.backends import link
 from gateway.backends.cause import because
 from gateway.backends.credentials import forms
 from gateway.backends.credentials.endpoint import SECONDS, TokenEndpoint
-from gateway.backends.credentials.grants import Grant, Grants
+from gateway.backends.credentials.grants import RENEWING, Grant, Grants
 from gateway.backends.credentials.keeping import RENEWALS
 from gateway.backends.credentials.source import TokenSource
 from gateway.backends.credentials.tokens import Token, TokenRefusedError
@@ -26,6 +28,9 @@ EARLY = 30.0
 
 REMEMBERED = 30.0
 """Seconds that a grant is used before it is looked at again: another replica may have renewed it."""
+
+POLL = 0.1
+"""Seconds between two looks at whether another replica has renewed a grant that cannot be used meanwhile."""
 
 MOST = 10_000
 
@@ -53,6 +58,7 @@ class GrantTokens:
         own: tokens for the gateway itself.
         grants: those that were given.
         now: seconds since the epoch.
+        sleep: waits for seconds.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class GrantTokens:
         grants: Grants,
         *,
         now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.endpoint = endpoint
         self._route = route
@@ -70,6 +77,7 @@ class GrantTokens:
         self._own = own
         self._grants = grants
         self._now = now
+        self._sleep = sleep
         self._held: OrderedDict[str, _Held] = OrderedDict()
 
     async def token(self, principal: Principal) -> str:
@@ -154,10 +162,40 @@ class GrantTokens:
         try:
             if grant.refresh_token is None or (await self.endpoint.authority()).audience != grant.server:
                 return grant if usable else await self._over(principal)
-            if not await self._grants.first(self._place, principal, grant) and usable:
+            if not await self._grants.first(self._place, principal, grant):
+                return grant if usable else await self._by_another(principal, grant)
+        except UnusableError as failure:
+            if usable:
                 return grant
-            held.renewed_at = self._now()
-            token = await self.endpoint.ask(forms.refresh(grant.refresh_token), scoped=False)
+            raise because(link.no_token(self._route), str(failure)) from None
+        held.renewed_at = self._now()
+        try:
+            return await self._renew(principal, grant, grant.refresh_token, usable=usable)
+        finally:
+            if self._now() < held.renewed_at + RENEWING:
+                with suppress(VaultAway):
+                    await self._grants.done(self._place, principal, grant)
+
+    async def _by_another(self, principal: Principal, grant: Grant) -> Grant:
+        """What another replica, which is renewing this grant, gets for it."""
+        for _ in range(math.ceil(RENEWING / POLL)):
+            await self._sleep(POLL)
+            latest = await self._grants.get(self._place, principal)
+            if latest is None:
+                raise link.not_connected(self._route)
+            if latest != grant:
+                return latest
+        raise because(link.no_token(self._route), "another replica has not renewed the grant in time")
+
+    async def _renew(self, principal: Principal, grant: Grant, refresh_token: str, *, usable: bool) -> Grant:
+        """Ours to renew. It is looked at once more: who was first before us may be done by now."""
+        latest = await self._grants.get(self._place, principal)
+        if latest is None:
+            raise link.not_connected(self._route)
+        if latest != grant:
+            return latest
+        try:
+            token = await self.endpoint.ask(forms.refresh(refresh_token), scoped=False)
         except TokenRefusedError as refusal:
             if refusal.code != _ENDED:
                 if usable:

@@ -85,8 +85,15 @@ class Grants:
         Raises:
             VaultAway: it is not known.
         """
-        text = f"{_key(place, principal)}{grant.refresh_token}".encode()
-        return await self._vault.claim("renews:" + hashlib.blake2b(text, digest_size=16).hexdigest(), RENEWING)
+        return await self._vault.claim(_renewal(place, principal, grant), RENEWING)
+
+    async def done(self, place: str, principal: Principal, grant: Grant) -> None:
+        """Who was first has renewed it, or has not been able to.
+
+        Raises:
+            VaultAway: others wait ``RENEWING`` for it.
+        """
+        await self._vault.release(_renewal(place, principal, grant))
 
     async def drop(self, place: str, principal: Principal) -> None:
         """It is of no more use.
@@ -100,3 +107,8 @@ class Grants:
 def _key(place: str, principal: Principal) -> str:
     text = f"{len(place)}:{place}{owner_of(principal)}".encode()
     return "grant:" + hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def _renewal(place: str, principal: Principal, grant: Grant) -> str:
+    text = f"{_key(place, principal)}{grant.refresh_token}".encode()
+    return "renews:" + hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -261,3 +261,51 @@ async def test_what_is_being_renewed_when_a_backend_is_retired_is_not_lost() -> 
     kept = await world.grants.get(PLACE, ALICE)
     assert kept is not None
     assert kept.access_token == "t1"
+
+
+async def test_of_two_replicas_that_find_a_grant_expired_one_spends_its_refresh_token() -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 700.0
+    replicas = [world.replica() for _ in range(4)]
+    assert set(await asyncio.gather(*(replica.token(ALICE) for replica in replicas))) == {"t1"}
+    assert [form["refresh_token"] for form in world.provider.forms] == ["r0"]
+
+
+async def test_a_replica_that_read_a_grant_before_another_renewed_it_does_not_renew_it_again() -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 700.0
+    late, first = world.replica(), world.grants.first
+
+    async def meanwhile(*arguments: Any) -> bool:
+        world.grants.first = first  # type: ignore[method-assign]
+        await world.tokens.token(ALICE)
+        return await first(*arguments)
+
+    world.grants.first = meanwhile  # type: ignore[method-assign]
+    assert await late.token(ALICE) == "t1"
+    assert len(world.provider.forms) == 1
+
+
+async def test_who_waits_for_another_replica_in_vain_is_told_to_try_again() -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 700.0
+    grant = await world.grants.get(PLACE, ALICE)
+    assert grant is not None
+    assert await world.grants.first(PLACE, ALICE, grant)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    endpoint = world.provider.endpoint("authorization_code", issuer=ISSUER)
+    now = lambda: world.provider.now  # noqa: E731
+    waiting = GrantTokens("tools", endpoint, StaticToken("own"), world.grants, now=now, sleep=sleep)
+    with pytest.raises(NoCredentials) as caught:
+        await waiting.token(ALICE)
+    assert caught.value.retryable
+    assert not isinstance(caught.value, NotConnected)
+    assert world.provider.forms == []
+    assert sum(waited) == pytest.approx(RENEWING)

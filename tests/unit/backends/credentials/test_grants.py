@@ -33,7 +33,7 @@ async def test_what_is_kept_is_sealed_and_bound_to_its_place() -> None:
     world = World()
     await world.grants.keep("tools", ALICE, token(), SERVER)
     await world.grants.keep("tools", BOB, token("his"), SERVER)
-    stored = {key: value for key, (_, value) in world.vault._values.items()}
+    stored = {key: value for key, (_, value) in world.vault._kinds["grant"].items()}
     assert not [text for text in (*stored, *stored.values()) if "access" in text or "alice" in text]
     (first, hers), (second, his) = stored.items()
     await world.vault.put(first, his, 100.0)
@@ -63,6 +63,15 @@ async def test_one_that_can_be_lasts_and_keeps_its_refresh_token_where_no_other_
     assert renewed.refresh_token == "refresh"
     world.now += RENEWABLE - 1
     assert await world.grants.get("tools", ALICE) is not None
+
+
+async def test_one_at_a_time_renews_a_grant() -> None:
+    world = World()
+    grant = await world.grants.keep("tools", ALICE, token(), SERVER)
+    assert await world.grants.first("tools", ALICE, grant)
+    assert not await world.grants.first("tools", ALICE, grant)
+    await world.grants.done("tools", ALICE, grant)
+    assert await world.grants.first("tools", ALICE, grant)
 
 
 async def test_it_can_be_dropped() -> None:
