@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -68,6 +69,7 @@ class TokenEndpoint:
         self._clock = clock
         self._now = now
         self._authority: Authority | None = None
+        self._finding: asyncio.Task[Authority] | None = None
         self._issuer: str | None = client.issuer
 
     async def ask(self, form: forms.Form, *, scoped: bool = True) -> Token:
@@ -98,19 +100,36 @@ class TokenEndpoint:
             raise
 
     async def authority(self) -> Authority:
-        """Where tokens are had, found out once.
+        """Where tokens are had, found out once for all who ask; one who is cancelled stops nothing.
 
         Raises:
             UnusableError: it is not to be found.
         """
-        if self._authority is None:
-            self._authority = await self._find()
-        return self._authority
+        if self._authority is not None:
+            return self._authority
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._found(), name="authorization server")
+            self._finding.add_done_callback(_heard)
+        finding = self._finding
+        await asyncio.wait([finding])
+        if finding.cancelled():
+            raise UnusableError("it is not asked any more: the route was closed")
+        return finding.result()
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._finding is not None:
+            self._finding.cancel()
+            await asyncio.wait([self._finding])
         for client in self._clients.values():
             await client.aclose()
+
+    async def _found(self) -> Authority:
+        try:
+            self._authority = await self._find()
+        finally:
+            self._finding = None
+        return self._authority
 
     async def _find(self) -> Authority:
         if self._client.token_url is not None:
@@ -195,3 +214,9 @@ class TokenEndpoint:
         if self._client.client_auth is not None:
             return self._client.client_auth
         return "post" if metadata.only_post(authority.server.methods) else "basic"
+
+
+def _heard(task: asyncio.Task[Authority]) -> None:
+    """Whoever waited is told; when nobody does any more, nobody needs to be."""
+    if not task.cancelled():
+        task.exception()

@@ -14,7 +14,7 @@ from gateway.backends.credentials import forms
 from gateway.backends.credentials.endpoint import TokenEndpoint
 from gateway.backends.credentials.keeping import KeptToken
 from gateway.backends.credentials.source import TokenSource
-from gateway.backends.credentials.tokens import Token, TokenRefusedError
+from gateway.backends.credentials.tokens import Token, TokenRefusedError, UnusableAnswerError
 from gateway.egress.documents import UnusableError
 from gateway.models import Principal
 
@@ -104,7 +104,9 @@ class ExchangedTokens:
         return kept
 
     async def _exchange(self, subject: str) -> Token:
-        """One exchange. While the endpoint is away, principals do not wait for it one after the other."""
+        """One exchange. While the endpoint is away, principals do not wait for it one after the other; an answer of
+        no use for one of them says nothing about the others.
+        """
         if self._clock() < self._away_until:
             raise UnusableError("the token endpoint gave no answer a moment ago")
         if not subject:
@@ -112,6 +114,9 @@ class ExchangedTokens:
         try:
             async with self._turns:
                 token = await self._endpoint.ask(forms.token_exchange(subject))
+        except UnusableAnswerError:
+            self._backoff.reset()
+            raise
         except UnusableError:
             self._away_until = self._clock() + self._backoff.next()
             raise

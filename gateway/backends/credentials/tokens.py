@@ -44,11 +44,16 @@ class TokenRefusedError(Exception):
         self.code = code
 
 
+class UnusableAnswerError(UnusableError):
+    """The token endpoint is there and gives a token for what was asked, but none that is of use."""
+
+
 def read_token(status: int, body: bytes, now: float) -> Token:
     """The token of an answer.
 
     Raises:
         TokenRefusedError: there is none, because the server says no.
+        UnusableAnswerError: the token is none of use.
         UnusableError: there is none, because the answer is no answer of a token endpoint.
     """
     if status in (400, 401, 403):
@@ -58,10 +63,10 @@ def read_token(status: int, body: bytes, now: float) -> Token:
     answer = as_object(body)
     value, kind = answer.get("access_token"), answer.get("token_type")
     if not isinstance(value, str) or not _is_token(value):
-        raise UnusableError("the answer of the token endpoint has no access_token that a header can carry")
+        raise UnusableAnswerError("the answer of the token endpoint has no access_token that a header can carry")
     # N_A: the issued token is no access token (RFC 8693 section 2.2.1), so it is not for a backend.
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise UnusableError("the token endpoint issues tokens that are not of type Bearer")
+        raise UnusableAnswerError("the token endpoint issues tokens that are not of type Bearer")
     lifetime = _lifetime(answer)
     refresh, identity = (
         given if isinstance(given, str) and _is_token(given) else None
@@ -75,7 +80,7 @@ def _lifetime(answer: Mapping[str, Any]) -> float:
     if isinstance(seconds, str) and seconds.isascii() and seconds.isdecimal():  # some servers write it as text
         seconds = float(seconds[:12])
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-        raise UnusableError("the answer of the token endpoint has an expires_in that is no number of seconds")
+        raise UnusableAnswerError("the answer of the token endpoint has an expires_in that is no number of seconds")
     return min(float(seconds), LONGEST)
 
 

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from gateway.backends.credentials import forms
@@ -34,6 +36,34 @@ async def test_an_issuers_metadata_are_read_once() -> None:
     for _ in range(3):
         await endpoint.ask(forms.client_credentials())
     assert provider.asked == [METADATA, *[f"{ISSUER}/token"] * 3]
+
+
+async def test_an_issuers_metadata_are_read_once_for_all_who_ask_at_once_and_again_after_a_failure() -> None:
+    provider = Provider()
+    metadata = provider.documents.pop(METADATA)
+    endpoint = provider.endpoint(issuer=ISSUER)
+    failed = await asyncio.gather(*(endpoint.authority() for _ in range(10)), return_exceptions=True)
+    assert {type(failure) for failure in failed} == {UnusableError}
+    assert provider.asked.count(METADATA) == 1
+    provider.documents[METADATA] = metadata
+    assert len(set(await asyncio.gather(*(endpoint.authority() for _ in range(10))))) == 1
+    assert provider.asked.count(METADATA) == 2
+
+
+async def test_one_who_is_cancelled_stops_nothing_and_closing_tells_who_waits() -> None:
+    provider = Provider()
+    endpoint = provider.endpoint(issuer=ISSUER)
+    first, second = (asyncio.create_task(endpoint.authority()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).issuer == ISSUER
+    assert provider.asked == [METADATA]
+    other = provider.endpoint(issuer=ISSUER)
+    waiting = asyncio.create_task(other.authority())
+    await asyncio.sleep(0)
+    await other.aclose()
+    with pytest.raises(UnusableError, match="closed"):
+        await waiting
 
 
 async def test_a_resource_can_be_another_or_none() -> None:

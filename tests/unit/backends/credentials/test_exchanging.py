@@ -92,6 +92,37 @@ async def test_while_the_server_is_away_principals_do_not_wait_for_it_one_after_
     assert await source.token(BOB) == "t2"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"token_type": "Bearer"},
+        {"access_token": "t", "token_type": "N_A"},
+        {"access_token": "t", "token_type": "Bearer", "expires_in": "soon"},
+    ],
+)
+async def test_an_answer_of_no_use_for_one_principal_holds_up_no_other(answer: dict[str, str]) -> None:
+    provider = Provider()
+    provider.answers = [(200, answer)]
+    source = exchanged(provider)
+    with pytest.raises(NoCredentials):
+        await source.token(ALICE)
+    assert await source.token(BOB) == "t2"
+    with pytest.raises(NoCredentials):
+        await source.token(ALICE)
+    assert len(provider.forms) == 2
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+async def test_an_endpoint_that_is_out_of_order_is_so_for_all(status: int) -> None:
+    provider = Provider()
+    provider.answers = [(status, {})]
+    source = exchanged(provider)
+    for principal in (ALICE, BOB):
+        with pytest.raises(NoCredentials):
+            await source.token(principal)
+    assert len(provider.forms) == 1
+
+
 async def test_a_principal_without_a_token_is_refused_and_nothing_is_sent() -> None:
     provider = Provider()
     with pytest.raises(NoCredentials):
