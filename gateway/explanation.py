@@ -12,8 +12,9 @@ from fnmatch import fnmatchcase
 
 from gateway import tokens
 from gateway.catalog import Catalog
+from gateway.definitions.lock import NAMED_BY, SECTIONS
 from gateway.errors import InsufficientScope, Refusal, Unauthenticated
-from gateway.models import Call, ClientRequest, Entry, JsonObject, LimitState, Listing, Principal
+from gateway.models import Call, ClientRequest, Entry, JsonObject, Kind, LimitState, Listing, Principal
 from gateway.policy.authorize import authorize
 from gateway.policy.rate_limit import key_of
 from gateway.ports import Take
@@ -57,27 +58,29 @@ async def decide(
 
 def _absence(catalog: Catalog, toolset: str | None, entry: Entry) -> str:
     """Why the catalogue does not expose it, whoever asks."""
-    if catalog.quarantined(toolset, entry.name) is not None:
+    if catalog.quarantined(toolset, entry.name, entry.kind) is not None:
         return "quarantined: see mcp-gateway lock"
-    if catalog.find(toolset, entry.name) is None and catalog.reaches(toolset, entry.route):
+    if catalog.find(toolset, entry.name, entry.kind) is None and catalog.reaches(toolset, entry.route):
         return "not offered by its backend, or left out: see mcp-gateway check --online"
     return ""
 
 
-def tools(routes: Routes, catalog: Catalog, listings: Mapping[str, Listing], toolset: str | None) -> list[Entry]:
-    """Everything that a toolset exposes, then what its backends offer and the rules hold back."""
-    exposed = list(catalog.entries(toolset))
+def tools(
+    routes: Routes, catalog: Catalog, listings: Mapping[str, Listing], toolset: str | None, kind: Kind = "tool"
+) -> list[Entry]:
+    """Everything of a kind that a toolset exposes, then what its backends offer and the rules hold back."""
+    exposed = list(catalog.entries(toolset, kind))
     offered = (
-        _entry(route, str(definition.get("name")), _prefix(routes, route, toolset))
+        _entry(route, str(definition.get(NAMED_BY[kind])), _prefix(routes, route, toolset), kind)
         for route in _routes(routes, toolset)
-        for definition in (listings[route.name].tools if route.name in listings else ())
+        for definition in (getattr(listings[route.name], SECTIONS[kind]) if route.name in listings else ())
     )
     return exposed + [entry for entry in offered if _is_held_back(catalog, toolset, entry)]
 
 
 def _is_held_back(catalog: Catalog, toolset: str | None, entry: Entry) -> bool:
     policy = entry.policy
-    return policy.hidden or policy.scopes is None or catalog.quarantined(toolset, entry.name) is not None
+    return policy.hidden or policy.scopes is None or catalog.quarantined(toolset, entry.name, entry.kind) is not None
 
 
 def rules(routes: Routes, toolset: str | None) -> list[Entry]:
@@ -151,9 +154,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(ascii(name)[1:-1] for name in names)
 
 
-def _entry(route: Route, name: str, prefix: str) -> Entry:
-    policy = route.policy_for(name)
-    return Entry(public_name(prefix, name), name, route.name, {}, b"", b"", policy)
+def _entry(route: Route, name: str, prefix: str, kind: Kind = "tool") -> Entry:
+    public = public_name(prefix, name) if kind in ("tool", "prompt") else name
+    return Entry(public, name, route.name, {}, b"", b"", route.policy_for(name, kind), kind=kind)
 
 
 def _routes(routes: Routes, toolset: str | None) -> list[Route]:

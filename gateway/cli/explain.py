@@ -20,7 +20,7 @@ from gateway import catalog, explanation
 from gateway.catalog import Catalog
 from gateway.cli.output import NO, UNUSABLE, as_json, err, fail, out
 from gateway.cli.tokens import DemoIssuer
-from gateway.definitions.lock import Lock
+from gateway.definitions.lock import SECTIONS, Lock
 from gateway.definitions.lock_file import lock_path, read_lock
 from gateway.errors import ConfigError, Refusal, Unauthenticated
 from gateway.explanation import Decision
@@ -49,7 +49,7 @@ class _Asked:
 
 
 def explain(
-    tool: Annotated[str | None, typer.Argument(help="Public name of one tool. Default: all of them.")] = None,
+    tool: Annotated[str | None, typer.Argument(help="Public name of a tool or prompt, or a URI. Default: all.")] = None,
     token: Annotated[str | None, typer.Option(help="Access token; - reads it. Default: MCP_GATEWAY_TOKEN.")] = None,
     claims: Annotated[str | None, typer.Option(help="Claims in place of a token: JSON, or a file with it.")] = None,
     config: Annotated[
@@ -59,7 +59,7 @@ def explain(
     offline: Annotated[bool, typer.Option("--offline", help="Ask no backend and no issuer: the rules alone.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Say who a token is, which rule allows or denies each tool, and what is left of its limits.
+    """Say who a token is, which rule allows or denies each tool, prompt and resource, and what is left of its limits.
 
     Exit 0: the token is accepted, and may call the tool if one is named. Exit 1: not. Nothing is called or counted.
     """
@@ -69,7 +69,7 @@ def explain(
         as_json(told)
     else:
         _say(told, asked)
-    refused = not told["token"]["accepted"] or (tool is not None and not all(it["allowed"] for it in told["tools"]))
+    refused = not told["token"]["accepted"] or (tool is not None and not all(it["allowed"] for it in _entries_of(told)))
     raise typer.Exit(NO if refused else 0)
 
 
@@ -116,7 +116,7 @@ async def _explained(asked: _Asked) -> dict[str, Any]:
         "token": {"accepted": False},
         "toolset": asked.toolset,
         "offline": asked.offline,
-        "tools": [],
+        **{section: [] for section in SECTIONS.values()},
     }
     try:
         principal = ANONYMOUS if auth is None else await _authenticated(asked, auth, claims)
@@ -135,7 +135,8 @@ async def _explained(asked: _Asked) -> dict[str, Any]:
         told["token"] |= {"refusal": refusal.outcome, "message": refusal.message, "detail": ""}
         return told
     told["token"] = {"accepted": True, **_who(principal, auth)}
-    told["tools"] = await _decisions(asked, principal)
+    for decision in await _decisions(asked, principal):
+        told[SECTIONS[decision.entry.kind]].append(_told(decision, asked, principal))
     return told
 
 
@@ -171,11 +172,10 @@ def _who(principal: Principal, auth: Auth | None) -> dict[str, Any]:
     }
 
 
-async def _decisions(asked: _Asked, principal: Principal) -> list[dict[str, Any]]:
+async def _decisions(asked: _Asked, principal: Principal) -> list[Decision]:
     entries, exposed = await _entries(asked)
     async with _counters(asked) as peek:
-        decisions = [await explanation.decide(principal, entry, asked.toolset, peek, exposed) for entry in entries]
-    return [_told(decision, asked) for decision in decisions]
+        return [await explanation.decide(principal, entry, asked.toolset, peek, exposed) for entry in entries]
 
 
 async def _entries(asked: _Asked) -> tuple[list[Entry], Catalog | None]:
@@ -192,7 +192,7 @@ async def _entries(asked: _Asked) -> tuple[list[Entry], Catalog | None]:
             if route.name not in listings:
                 err.print(f"the {route.name} backend was not reached; its tools are judged by name", style="yellow")
         exposed = catalog.build(routes, listings, asked.lock)
-        found = explanation.tools(routes, exposed, listings, toolset)
+        found = [one for kind in SECTIONS for one in explanation.tools(routes, exposed, listings, toolset, kind)]
     if name is None:
         return found, exposed
     one = next((entry for entry in found if entry.name == name), None) or explanation.tool(routes, name, toolset)
@@ -230,11 +230,11 @@ async def _unseen(_takes: Sequence[Take]) -> None:
     return None
 
 
-def _told(decision: Decision, asked: _Asked) -> dict[str, Any]:
+def _told(decision: Decision, asked: _Asked, principal: Principal) -> dict[str, Any]:
     policy = decision.entry.policy
     states = decision.states or (None,) * len(policy.limits)
     return {
-        "tool": decision.entry.name,
+        decision.entry.kind: decision.entry.name,
         "route": decision.entry.route,
         "allowed": decision.allowed,
         "reason": decision.reason,
@@ -242,6 +242,7 @@ def _told(decision: Decision, asked: _Asked) -> dict[str, Any]:
         "scopes_needed": sorted(policy.scopes or ()),
         "scopes_missing": sorted(decision.missing),
         "limits": [_limit(limit, state, asked) for limit, state in zip(policy.limits, states, strict=True)],
+        "principal_concurrency": policy.principal_concurrency if principal is not ANONYMOUS else None,
     }
 
 
@@ -271,12 +272,21 @@ def _limit(limit: Limit, state: LimitState | None, asked: _Asked) -> dict[str, A
 def _say(told: dict[str, Any], asked: _Asked) -> None:
     _say_token(told["token"], asked)
     if asked.tool is not None:
-        for tool in told["tools"]:
-            _say_tool(tool)
-    elif told["tools"]:
-        _say_tools(told["tools"])
+        for entry in _entries_of(told):
+            _say_tool(entry)
+    elif _entries_of(told):
+        _say_tools(_entries_of(told))
     if told["tools"] and asked.offline:
         _line(f"By the rules alone; {_NOT_ASKED}.", "yellow")
+
+
+def _entries_of(told: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry for section in SECTIONS.values() for entry in told[section]]
+
+
+def _name(entry: dict[str, Any]) -> str:
+    kind = next(kind for kind in SECTIONS if kind in entry)
+    return str(entry[kind]) if kind == "tool" else f"{kind} {entry[kind]}"
 
 
 def _say_token(token: dict[str, Any], asked: _Asked) -> None:
@@ -304,22 +314,25 @@ def _say_token(token: dict[str, Any], asked: _Asked) -> None:
 
 def _say_tool(tool: dict[str, Any]) -> None:
     verdict = "allowed" if tool["allowed"] else f"denied: {_reason(tool)}"
-    _line(f"{tool['tool']}: {verdict}", "green" if tool["allowed"] else "red")
+    _line(f"{_name(tool)}: {verdict}", "green" if tool["allowed"] else "red")
     _line(f"  rule   {_where(tool)}")
     _line(f"  scopes {', '.join(tool['scopes_needed']) or 'none needed'}")
     for limit in tool["limits"]:
         _line(f"  limit  {_where(limit)}")
         _line(f"         {_left(limit)}")
+    if tool["principal_concurrency"] is not None:
+        _line("  limit  principal_concurrency")
+        _line(f"         {tool['principal_concurrency']} calls of one principal at the same time in each process")
 
 
 def _say_tools(tools: list[dict[str, Any]]) -> None:
     """A line a tool, never cut, so that it can be searched."""
     verdicts = ["allowed" if tool["allowed"] else _reason(tool) for tool in tools]
-    first, second = max(len(tool["tool"]) for tool in tools), max(map(len, verdicts))
+    first, second = max(len(_name(tool)) for tool in tools), max(map(len, verdicts))
     for tool, verdict in zip(tools, verdicts, strict=True):
         spent = ", ".join(limit["rule"] for limit in tool["limits"] if limit["remaining"] == 0)
         note = f"; used up: {spent}" if spent else ""
-        text = f"{tool['tool']:<{first}}  {verdict:<{second}}  {_where(tool)}{note}"
+        text = f"{_name(tool):<{first}}  {verdict:<{second}}  {_where(tool)}{note}"
         _line(text, "green" if tool["allowed"] else "red")
 
 

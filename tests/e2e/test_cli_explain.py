@@ -87,6 +87,7 @@ def test_what_is_left_of_a_limit_is_what_calls_left_and_looking_takes_nothing(ru
     for _ in range(2):
         (tool,) = as_json(explain(running, "deploy__list_services", "--token", token, "--json"))["tools"]
         (limit,) = tool["limits"]
+        assert tool["principal_concurrency"] == 32
         assert (limit["rule"], limit["remaining"]) == ("limits.everyone", 57)
     told = explain(running, "deploy__list_services", "--token", token).stdout
     assert "600 in 1h, 60 at once, per principal; 57 left" in told

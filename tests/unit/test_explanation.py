@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from gateway import catalog, explanation
 from gateway.definitions.lock import Lock
 from gateway.errors import Unauthenticated
-from gateway.models import Principal
+from gateway.models import Kind, Principal
 from gateway.policy.authorize import permits
 from gateway.ports import LimitState, Take
 from gateway.routes import Auth
@@ -202,3 +203,25 @@ def test_what_a_token_says_cannot_steer_a_terminal() -> None:
 
 def test_a_text_that_is_no_token_has_neither_header_nor_claims() -> None:
     assert explanation.look_into(b"opaque") == ({}, {})
+
+
+@given(scopes=st.frozensets(st.sampled_from(["deploy:read", "deploy:write", "deploy:admin", "x"])))
+async def test_every_kind_is_decided_as_the_lists_decide(scopes: frozenset[str]) -> None:
+    principal = Principal("https://i", "ada", None, scopes)
+    offered = LISTED | {
+        name: replace(
+            one,
+            prompts=({"name": "plan"},),
+            resources=({"uri": f"{name}://state", "name": "state"},),
+            templates=({"uriTemplate": f"{name}://{{a}}", "name": "any"},),
+        )
+        for name, one in LISTED.items()
+    }
+    built = catalog.build(RULES, offered)
+    kinds: tuple[Kind, ...] = ("prompt", "resource", "template")
+    for kind in kinds:
+        entries = explanation.tools(RULES, built, offered, None, kind)
+        decisions = [await explanation.decide(principal, entry, None, unseen, built) for entry in entries]
+        allowed = {decision.entry.name for decision in decisions if decision.allowed}
+        assert len(entries) == len(offered)
+        assert allowed == {entry.name for entry in built.visible(None, principal, kind)}
