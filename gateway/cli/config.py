@@ -64,12 +64,14 @@ def _pinned(drift: Drift) -> str:
 
 def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> None:
     auth = "no auth: loopback only" if routes.auth is None else f"{len(routes.auth.issuers)} issuer(s)"
-    out.print(f"{path}: good. {len(routes.routes)} route(s), {len(routes.toolsets)} toolset(s), {auth}.")
+    out.print(
+        f"{path}: good. {len(routes.routes)} route(s), {len(routes.toolsets)} toolset(s), {auth}.", soft_wrap=True
+    )
     for name, finding in findings.items():
         mark = "[green]reached[/]" if finding["ok"] else "[red]not reached[/]"
-        out.print(f"  {name}: {mark} {finding['detail']}", highlight=False)
+        out.print(f"  {name}: {mark} {finding['detail']}", highlight=False, soft_wrap=True)
         for note in finding.get("notes", ()):
-            out.print(f"    {note}", style="yellow", markup=False, highlight=False)
+            out.print(f"    {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 async def _reach(routes: Routes, lock: Lock | None) -> dict[str, dict[str, Any]]:
