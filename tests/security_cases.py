@@ -57,6 +57,11 @@ P1
     e2e/test_refusals.py::test_nothing_else_exists
     e2e/test_refusals.py::test_only_post_is_served_without_a_session
     e2e/test_lifecycle.py::test_operations_move_to_a_port_of_their_own
+  Targets in another spelling, or with an authority that is not the Host; versions that are none.
+    e2e/test_refusals.py::test_a_target_has_one_spelling_and_names_no_other_server
+  A message that is a request and a response; reserved keys in other letters.
+    unit/protocol/test_jsonrpc.py::test_what_is_no_message_is_an_invalid_request
+    unit/protocol/test_inbound.py::test_reserved_keys_of_meta_do_not_cross_and_others_cross_as_they_came
   Lists and calls decide alike; what no rule names is nobody's.
     unit/policy/test_authorize.py::test_a_call_is_allowed_exactly_where_the_tool_is_listed
     e2e/test_refusals.py::test_lists_show_exactly_what_calls_allow
@@ -344,6 +349,8 @@ P15
     unit/http/test_guards.py::test_a_foreign_origin_is_a_403_whatever_the_host_says
     unit/http/test_guards.py::test_a_host_is_accepted_where_it_is_loopback_or_configured
     unit/http/test_guards.py::test_nobody_else_is_told_anything
+    unit/http/test_guards.py::test_what_is_no_loopback_origin_is_foreign
+    unit/http/test_guards.py::test_two_origins_are_none
   Forwarded addresses that a client writes itself.
     unit/http/test_proxies.py::test_a_client_cannot_add_forwarded_beside_what_the_proxy_wrote
     e2e/test_floods.py::test_the_audit_has_the_clients_address_as_our_proxy_saw_it

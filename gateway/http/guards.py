@@ -10,6 +10,8 @@ from functools import lru_cache
 from gateway.errors import Forbidden, InvalidRequest
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]@/\\ ]+))(?::[0-9]{0,5})?")
 _FRAMING = frozenset({"content-length", "content-type", "transfer-encoding"})
 _SENT = ("application/json", "text/event-stream")
 _CORS_METHODS = "GET, POST, DELETE"
@@ -48,14 +50,14 @@ class BrowserGuard:
         if host not in self._known_hosts:
             self._check_host(host)
         origin = headers.get("origin")
-        if origin is not None and not self.allows_origin(origin):
+        if origin is not None and ("origin" in repeated or not self.allows_origin(origin)):
             raise Forbidden("Requests from this web origin are not allowed here.")
 
     def allows_origin(self, origin: str) -> bool:
         """Whether a web page of this origin may use the gateway."""
         if origin.lower() in self._origins:
             return True
-        return self._local and _name_of(origin.partition("://")[2]) in _LOOPBACK_NAMES
+        return self._local and _LOOPBACK_ORIGIN.fullmatch(origin) is not None
 
     def cors(self, origin: str | None) -> list[tuple[bytes, bytes]]:
         """What an allowed browser must be told to hand the answer to its page."""
@@ -145,6 +147,6 @@ def is_loopback(host: str) -> bool:
 
 
 def _name_of(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    """The name of a Host without its port; empty where it is none."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else ""

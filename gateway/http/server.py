@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, ClassVar, Literal, cast
-from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -35,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _TIMED_OUT = (408, "The request did not arrive in time.")
+_VERSIONS = ("1.1", "1.0")
 _MALFORMED = (400, "This is not a well-formed HTTP request.")
 _TOO_LARGE = (431, "The request head is too large.")
 _HEAD = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
@@ -137,6 +137,8 @@ class GatewayProtocol(HttpToolsProtocol):
                 raise httptools.HttpParserError
             return
         version = parser.get_http_version()
+        if version not in _VERSIONS:
+            raise httptools.HttpParserError
         self.cycle = _Cycle(
             self,
             self._scope(version),
@@ -363,12 +365,16 @@ def _size(headers: Sequence[tuple[bytes, bytes]]) -> int:
 def _path_of(url: bytes) -> tuple[str, bytes, bytes]:
     """Path, raw path and query string of a request target.
 
+    No path that is served needs an escape, so none is undone: what a proxy judged under one spelling is not served
+    under another. Nor is a target with an authority: it and the Host header could name two servers.
+
     Raises:
-        httptools.HttpParserInvalidURLError: it is none.
+        httptools.HttpParserInvalidURLError: it is none, or names an authority.
     """
+    if not url.startswith(b"/") and url != b"*":
+        raise httptools.HttpParserInvalidURLError
     parsed = httptools.parse_url(url)
-    path = parsed.path.decode("ascii")
-    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
+    return parsed.path.decode("ascii"), parsed.path, parsed.query or b""
 
 
 _KEPT_URL = 256

@@ -177,4 +177,5 @@ _RESERVED = (revisions.RESERVED_PREFIX, revisions.VENDOR_PREFIX)
 
 
 def _crosses(key: str) -> bool:
-    return key != "progressToken" and not key.startswith(_RESERVED)
+    folded = key.casefold()  # for a backend that reads names in any case
+    return folded != "progresstoken" and not folded.startswith(_RESERVED)

@@ -54,6 +54,8 @@ def read(value: Any) -> Message:
     _refuse_lookalikes(value, _MEMBERS)
     if "method" not in value:
         return _response(value)
+    if "result" in value or "error" in value:
+        raise InvalidRequest("The body is a request and a response at once.")
     method = value["method"]
     if not isinstance(method, str) or not method or len(method) > MAX_ID_LENGTH:
         raise InvalidRequest('The member "method" must be a non-empty string.')

@@ -280,6 +280,23 @@ def test_a_request_that_two_servers_would_read_differently_is_a_400(served: Gate
     assert b" 400 " in _raw(served.port, request).split(b"\r\n")[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"POST http://evil.example/mcp HTTP/1.1", b" 400 "),
+        (b"POST http://localhost/mcp HTTP/1.1", b" 400 "),
+        (b"POST /mcp HTTP/2.0", b" 400 "),
+        (b"POST /mcp HTTP/0.9", b" 400 "),
+        (b"POST /%6dcp HTTP/1.1", b" 404 "),
+        (b"POST /mcp%2fplain HTTP/1.1", b" 404 "),
+        (b"POST //mcp HTTP/1.1", b" 404 "),
+    ],
+)
+def test_a_target_has_one_spelling_and_names_no_other_server(served: Gateway, line: bytes, status: bytes) -> None:
+    request = line + b"\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    assert status in _raw(served.port, request).split(b"\r\n")[0]
+
+
 def test_two_tokens_in_one_request_are_refused(served: Gateway, client: Client) -> None:
     body = json.dumps(_message()).encode()
     token = served.token("deploy:read").encode()

@@ -49,6 +49,10 @@ def status(
         ("127.0.0.1.evil.example", 421, 421, 200, 421),
         ("evil.example/localhost", 421, 421, 200, 421),
         ("evil.example:localhost", 421, 421, 200, 421),
+        ("[::1]evil.example", 421, 421, 200, 421),
+        ("[localhost]", 421, 421, 200, 421),
+        ("localhost:80@evil.example", 421, 421, 200, 421),
+        ("mcp.example.com:x", 421, 421, 200, 421),
         ("", 421, 421, 200, 421),
     ],
 )
@@ -99,6 +103,25 @@ def test_a_web_origin_is_accepted_where_it_is_loopback_on_loopback_or_configured
     guards = [LOCAL, LOCAL_NAMED, PUBLIC, NAMED]
     found = [status(guard, host, origin) for guard, host in zip(guards, hosts, strict=True)]
     assert found == [local, local_named, public, named]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost:1@evil.example",
+        "http://localhost:x",
+        "http://[::1",
+        "http://[localhost]",
+        "javascript://localhost",
+        "http://localhost/evil",
+    ],
+)
+def test_what_is_no_loopback_origin_is_foreign(origin: str) -> None:
+    assert status(LOCAL, "localhost", origin) == 403
+
+
+def test_two_origins_are_none() -> None:
+    assert status(LOCAL, "localhost", "http://localhost", frozenset({"origin"})) == 403
 
 
 def test_a_foreign_origin_is_a_403_whatever_the_host_says() -> None:

@@ -130,6 +130,7 @@ def test_a_progress_token_of_another_type_counts_as_none(token: Any) -> None:
 def test_reserved_keys_of_meta_do_not_cross_and_others_cross_as_they_came() -> None:
     text = (
         b'{"progressToken":1,"io.modelcontextprotocol/clientInfo":{"name":"x"},"io.mcp-gateway/refusal":1,'
+        b'"ProgressToken":2,"IO.ModelContextProtocol/protocolVersion":"x",'
         b'"com.example/key": {"n" : 1.0}}'
     )
     raw = {"_meta": msgspec.Raw(text)}

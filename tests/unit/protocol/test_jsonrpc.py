@@ -44,6 +44,8 @@ def test_a_request_has_an_id_and_a_notification_has_none() -> None:
         _message(id=1, method="tools/call", params={"name": "a", "Name": "b"}),
         _message(id=1, method="tools/call", params={"arguments": {}, "ARGUMENTS": {}}),
         _message(id=1, result={}, error={}),
+        _message(id=1, method="ping", result={}),
+        _message(method="notifications/x", error={}),
         {"jsonrpc": "1.0", "id": 1, "method": "ping"},
     ],
 )
