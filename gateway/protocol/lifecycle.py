@@ -28,7 +28,7 @@ def negotiate(message: jsonrpc.Request) -> tuple[str, Mapping[str, Any], Mapping
     A revision that is not served, a modern one included, is answered with the latest legacy one.
 
     Raises:
-        InvalidRequest: -32602 where a member has the wrong type.
+        InvalidRequest: -32602 where a member has the wrong type, or they say more than ``MAX_SAID``.
     """
     asked = message.params.get("protocolVersion")
     capabilities = message.params.get("capabilities", {})
@@ -37,9 +37,17 @@ def negotiate(message: jsonrpc.Request) -> tuple[str, Mapping[str, Any], Mapping
         raise InvalidRequest(
             "initialize needs protocolVersion (a string) and capabilities (an object).", code=INVALID_PARAMS
         )
+    if len(str((capabilities, client_info))) > MAX_SAID:
+        raise InvalidRequest(
+            f"capabilities and clientInfo are over {MAX_SAID} characters together; a session has to remember them.",
+            code=INVALID_PARAMS,
+        )
     revision = asked if asked in revisions.LEGACY else revisions.LATEST_LEGACY
     return revision, capabilities, client_info if isinstance(client_info, dict) else None
 
+
+MAX_SAID = 8192
+"""Characters of what a client says of itself: the session id holds it, and has to fit the head of every request."""
 
 WHERE_LISTED: Mapping[Kind, str] = {
     "tool": "tools/list shows what you may call.",

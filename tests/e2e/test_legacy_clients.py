@@ -66,6 +66,14 @@ def test_initialize_of_the_wrong_shape_is_invalid_params(served: Gateway, params
     assert reply.json()["error"]["code"] == -32602
 
 
+def test_a_client_that_says_too_much_of_itself_gets_no_session_id_that_no_head_could_carry(served: Gateway) -> None:
+    client = served.client("raw")
+    params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "n" * 100_000}}
+    reply = client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, -32602)
+    assert "mcp-session-id" not in reply.headers
+
+
 def test_a_request_without_a_session_id_is_a_400_that_says_what_is_missing(served: Gateway) -> None:
     reply = served.client("raw").legacy("tools/list")
     assert reply.status_code == 400
