@@ -20,6 +20,7 @@ from gateway.errors import (
 from gateway.exchange import Exchange, Policy
 from gateway.models import BackendReply, BackendRequest, Call, Entry, Kind
 from gateway.policy.authorize import permits, refusal
+from gateway.ports import NO_SPAN
 from gateway.protocol import answers, clients, lifecycle
 from gateway.protocol.inbound import crossing_meta
 from gateway.protocol.limits import tightest
@@ -38,13 +39,13 @@ _OURS = ("_meta", "inputResponses", "requestState", "task")
 
 def call_tool(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
     """``tools/call``."""
-    entry = _named(exchange, "tool")
+    entry = _find(exchange, exchange.request.params.get("name"), "tool")
     return _governed(exchange, policy, entry, _object(exchange, "arguments"))
 
 
 def get_prompt(exchange: Exchange, policy: Policy) -> Awaitable[answers.Answer]:
     """``prompts/get``."""
-    entry = _named(exchange, "prompt")
+    entry = _find(exchange, exchange.request.params.get("name"), "prompt")
     return _governed(exchange, policy, entry, _object(exchange, "arguments"))
 
 
@@ -86,7 +87,7 @@ def resource(exchange: Exchange, policy: Policy, uri: Any) -> Entry:
         UnknownTool: nobody owns it.
         Quarantined: what owns it is not as pinned.
     """
-    if not _is_text(uri):
+    if not isinstance(uri, str) or not uri:
         raise InvalidRequest("The request needs params.uri, a string.", code=INVALID_PARAMS, status=200)
     held = exchange.rules.catalog.withheld_owner(exchange.inbound.toolset, uri)
     if held is not None:
@@ -158,17 +159,13 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     return answer
 
 
-def _named(exchange: Exchange, kind: Kind) -> Entry:
-    return _find(exchange, exchange.request.params.get("name"), kind)
-
-
 def _find(exchange: Exchange, name: Any, kind: Kind) -> Entry:
-    if not _is_text(name):
+    if not isinstance(name, str) or not name:
         raise InvalidRequest("The request needs a name, a string.", code=INVALID_PARAMS, status=200)
     entry = exchange.rules.catalog.find(exchange.inbound.toolset, name, kind)
     if entry is None:
         raise _missing(exchange, kind, name)
-    return _shown(exchange, entry, kind, name)
+    return _shown(exchange, entry, kind, name) if exchange.rules.routes.hide_unpermitted else entry
 
 
 def _missing(exchange: Exchange, kind: Kind, name: str) -> Refusal:
@@ -245,21 +242,24 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
         raise InvalidRequest("params.inputResponses must be an object.", code=INVALID_PARAMS, status=200)
     sealed = request.params.get("requestState")
     state, holder = policy.states.open(call, sealed) if sealed is not None else (None, "")
+    meta = crossing_meta(request.raw, request.meta)
     outgoing = BackendRequest(
         method=request.method,
         params=params,
         principal=call.principal,
-        meta=passed_on(crossing_meta(request.raw, request.meta), exchange.span),
+        meta=passed_on(meta, exchange.span) if exchange.span is not NO_SPAN else meta,
         capabilities=clients.carried_capabilities(
-            request, can_ask=exchange.channel.can_ask, urls=entry.route in exchange.rules.opening_urls
+            request,
+            can_ask=request.era == "legacy" and exchange.channel.can_ask,
+            urls=entry.route in exchange.rules.opening_urls,
         ),
         client_info=request.client_info,
         name=entry.backend_name if request.method != "completion/complete" else None,
         headers=call.param_headers,
         answers=given,
         state=state,
-        log_level=clients.log_level_of(request),
-        wants_progress=request.progress_token is not None,
+        log_level=clients.log_level_of(request) if clients.LOG_LEVEL in request.meta else None,
+        wants_progress="progressToken" in request.meta and request.progress_token is not None,
         timeout=entry.policy.timeout,
         max_timeout=entry.policy.max_timeout,
         idempotent=entry.idempotent,
@@ -278,7 +278,3 @@ def _outcome(reply: BackendReply) -> str:
     if reply.result is None:
         return "backend_error"
     return "tool_error" if reply.result.get("isError") in rounds.TRUE else "ok"
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -24,6 +25,7 @@ from gateway.ports import (
     Span,
     Tracer,
 )
+from gateway.protocol import clients
 from gateway.protocol.inbound import Inbound
 from gateway.protocol.request_state import RequestStates
 from gateway.routes import Route, Routes
@@ -73,8 +75,7 @@ class Policy:
     pause: Callable[[float], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """One request. ``channel`` leads to the client while it runs; ``call`` is set once an entry is to be decided."""
 
     rules: Rules
@@ -90,3 +91,36 @@ class Exchange:
     def modern(self) -> bool:
         """Whether the client speaks the modern era."""
         return self.request.era == "modern"
+
+
+class OfRequest:
+    """A client's channel as one request uses it: progress under the client's own token, messages it asked for."""
+
+    __slots__ = ("_channel", "_level", "_token", "dispatched")
+
+    def __init__(self, channel: Channel, request: ClientRequest) -> None:
+        self._channel = channel
+        self._token = request.progress_token if "progressToken" in request.meta else None
+        self.dispatched = channel.dispatched
+        self._level = request.meta.get(clients.LOG_LEVEL)
+
+    @property
+    def can_ask(self) -> bool:
+        """See ``ports.Channel``."""
+        return self._channel.can_ask
+
+    def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """See ``ports.Channel``."""
+        if method == "notifications/progress":
+            if self._token is not None:
+                self._channel.notify(method, {**params, "progressToken": self._token})
+        elif self._level is not None and clients.at_least(params.get("level"), self._level):
+            self._channel.notify(method, params)
+
+    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+        """See ``ports.Channel``."""
+        self._channel.begin(session_id, request_id, resumable=resumable)
+
+    async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
+        """See ``ports.Channel``."""
+        return await self._channel.ask(method, params, seconds)

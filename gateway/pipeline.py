@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from gateway.audit import AuditEvent
 from gateway.errors import InsufficientScope, InvalidRequest, Refusal, Unauthenticated, UnknownSession
-from gateway.exchange import Exchange, Policy, Rules
+from gateway.exchange import Exchange, OfRequest, Policy, Rules
 from gateway.methods import METHODS, answer
 from gateway.models import ANONYMOUS, ClientRequest, Era, Principal
 from gateway.ports import NO_SPAN, NO_TRACING, Channel, Meter
-from gateway.protocol import answers, clients, jsonrpc, lifecycle, revisions, strict_json
+from gateway.protocol import answers, jsonrpc, lifecycle, revisions, strict_json
 from gateway.protocol import inbound as wire
 from gateway.protocol.answers import Answer
 from gateway.protocol.authorization import challenge
@@ -36,8 +36,7 @@ _FORWARDED = frozenset({"tools/call", "prompts/get", "resources/read", "completi
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(msgspec.Struct):
     """What is known of one message while it travels; mutable, private to this module."""
 
     rules: Rules
@@ -219,7 +218,8 @@ class Pipeline:
         if rules.routes.auth is None:
             principal = ANONYMOUS
         else:
-            self._refuse_flood(path)
+            if self._policy.failures.arrivals:
+                self._refuse_flood(path)
             try:
                 principal = await rules.authenticate(inbound.authorization)
             except Unauthenticated:
@@ -254,9 +254,14 @@ class Pipeline:
         return before is None, f"{rule} ({before} before this one)".lstrip() if before else rule
 
     async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel) -> Answer:
-        path.id = jsonrpc.id_of(value)
-        message = jsonrpc.read(value)
-        wire.refuse_repeated(path.inbound.repeated)
+        try:
+            message = jsonrpc.read(value)
+        except InvalidRequest:
+            path.id = jsonrpc.id_of(value)
+            raise
+        path.id = None if isinstance(message, jsonrpc.Notification) else message.id
+        if path.inbound.repeated:
+            wire.refuse_repeated(path.inbound.repeated)
         path.era = path.event.era = wire.era_of(message, path.inbound.headers)
         if not isinstance(message, jsonrpc.Request):
             return await self._accepted(path, principal, message)
@@ -266,11 +271,11 @@ class Pipeline:
             return self._initialize(path, principal, message)
         request = await self._request(path, principal, message, body)
         path.event.revision = request.revision
-        span = self._policy.tracer.begin(*described(request, path.inbound.headers)) if self._traced else NO_SPAN
-        path.event.trace_id = span.context().get("traceparent", "")[3:35] or path.event.trace_id
-        exchange = Exchange(
-            path.rules, path.inbound, _OfRequest(channel, request), path.event, principal, request, span
-        )
+        span = NO_SPAN
+        if self._traced:
+            span = self._policy.tracer.begin(*described(request, path.inbound.headers))
+            path.event.trace_id = span.context().get("traceparent", "")[3:35] or path.event.trace_id
+        exchange = Exchange(path.rules, path.inbound, OfRequest(channel, request), path.event, principal, request, span)
         path.exchange = exchange
         if path.era == "legacy":
             resumable = request.revision in revisions.RESUMABLE
@@ -363,34 +368,3 @@ class Pipeline:
             return await self._message(path, principal, value, body, channel)
 
         return await self._framed(path, serve())
-
-
-class _OfRequest:
-    """A client's channel as one request uses it: progress under the client's own token, messages it asked for."""
-
-    __slots__ = ("_channel", "_level", "_token")
-
-    def __init__(self, channel: Channel, request: ClientRequest) -> None:
-        self._channel = channel
-        self._token = request.progress_token
-        self._level = request.meta.get(clients.LOG_LEVEL)
-
-    @property
-    def can_ask(self) -> bool:
-        return self._channel.can_ask
-
-    def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        if method == "notifications/progress":
-            if self._token is not None:
-                self._channel.notify(method, {**params, "progressToken": self._token})
-        elif self._level is not None and clients.at_least(params.get("level"), self._level):
-            self._channel.notify(method, params)
-
-    def dispatched(self) -> None:
-        self._channel.dispatched()
-
-    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
-        self._channel.begin(session_id, request_id, resumable=resumable)
-
-    async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
-        return await self._channel.ask(method, params, seconds)

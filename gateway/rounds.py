@@ -44,7 +44,7 @@ async def carried(
     """
     route = call.entry.route
     backend = exchange.rules.backends[route]
-    elsewhere = holder not in ("", policy.elsewhere.here) and backend.keeps_state
+    elsewhere = bool(holder) and holder != policy.elsewhere.here and backend.keeps_state
     waited = 0.0
     for _ in range(MAX_ROUNDS):
         if elsewhere:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from gateway.models import Principal
 
@@ -15,8 +16,7 @@ Kind = Literal["intent", "outcome", "request", "tools_changed"]
 """
 
 
-@dataclass(slots=True)
-class AuditEvent:
+class AuditEvent(msgspec.Struct):
     """One request, as far as it is known.
 
     ``arguments`` are as received and are redacted when encoded; ``redact`` are the paths of the route. Neither is
@@ -40,7 +40,7 @@ class AuditEvent:
     principal: Principal | None = None
     scopes_needed: frozenset[str] | None = None
     rule: str = ""
-    arguments: Mapping[str, Any] | None = field(default=None, repr=False)
+    arguments: Mapping[str, Any] | None = None
     redact: tuple[str, ...] = ()
     outcome: str = "aborted"
     http_status: int | None = None
@@ -48,7 +48,11 @@ class AuditEvent:
     started: float = 0.0
     duration_ms: float | None = None
     backend_ms: float | None = None
-    answer: bytes | None = field(default=None, repr=False)
+    answer: bytes | None = None
     intended: bool = False
     kind: Kind = "request"
-    frame: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
+    frame: tuple[str, bytes] | None = None
+
+    def __repr__(self) -> str:
+        """Without what is redacted when it is encoded."""
+        return f"AuditEvent({self.request_id!r}, {self.method!r}, {self.tool!r}, {self.outcome!r})"

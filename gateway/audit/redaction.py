@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from gateway.audit.secret_text import NAME_WORDS, REDACTED, STRING_LIMIT, clean_text
+from gateway.audit.secret_text import NAME_WORDS, REDACTED, STRING_LIMIT, clean_text, suspect
 
 ARGUMENTS_LIMIT = 8 * 1024
 """Bytes of all arguments that are kept; beyond it only their digest is."""
@@ -137,7 +137,7 @@ def _harmless(arguments: Mapping[str, Any]) -> bool:
         if secret or written != name:
             return False
         if isinstance(value, str):
-            if len(value) > _FLAT_STRING or clean_text(value) is not value:
+            if len(value) > _FLAT_STRING or suspect(value):
                 return False
         elif value is not None and not isinstance(value, int | float):
             return False

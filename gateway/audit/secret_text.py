@@ -42,12 +42,12 @@ def clean_text(text: str) -> str:
     left = len(text) - STRING_LIMIT
     if left > 0:
         text = text[:STRING_LIMIT]
-    if _suspect(text):
+    if suspect(text):
         text = _without_secrets(text)
     return f"{text}[cut, {left} more characters]" if left > 0 else text
 
 
-def _suspect(text: str) -> bool:
+def suspect(text: str) -> bool:
     """Whether a look is worth its microseconds: this runs for every string of every call."""
     lowered = text.lower()
     if "eyj" in lowered or "bearer" in lowered or (len(text) >= _LONG and _may_be_known(text)):

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.backends.http1 import HttpResponse
-from gateway.backends.http1_connection import is_event_stream
 from gateway.models import JsonObject
 from gateway.ports import Notify
 
@@ -68,7 +67,7 @@ class Exchange:
 
     def message(self, response: HttpResponse) -> Message | None:
         """The one answer to our request, or None. An error may lack the id where the server read none (4xx, 5xx)."""
-        message = self._answer if is_event_stream(response.headers) else decode(response.body)
+        message = self._answer if self.heard else decode(response.body)
         if message is None or message.method is not msgspec.UNSET:
             return None
         if (message.error is msgspec.UNSET) == (message.result is msgspec.UNSET):

@@ -55,6 +55,9 @@ def render_headers(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"".join(map(_line, headers))
 
 
+_rendered = lru_cache(maxsize=1024)(render_headers)
+
+
 class HttpClient:
     """Requests to one URL over at most ``max_connections``.
 
@@ -128,7 +131,8 @@ class HttpClient:
         """
         if not method.isalpha():
             raise ValueError("not an HTTP method")
-        message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (method, self._head, render_headers(headers), len(body), body)
+        lines = _rendered(headers) if isinstance(headers, tuple) else render_headers(headers)
+        message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (method, self._head, lines, len(body), body)
         now = monotonic()
         hard = now + max_timeout
         until = now + timeout if timeout < max_timeout else hard
@@ -165,8 +169,7 @@ class HttpClient:
         while self._idle:
             connection, _ = self._idle.popitem()
             if connection.usable:
-                connection.wake()
-                return connection
+                return connection  # to send at once, which ends its rest
             self._discard(connection)
         return None
 

@@ -17,12 +17,16 @@ import httptools
 import msgspec
 
 from gateway.backends.sse import EventTooLarge, Position, SseParser
+from gateway.framing import Head
 
 MAX_HEAD = 64 * 1024
 """Most bytes of response headers, and of all framing of a small response."""
 
 FRAMING_PER_BYTE = 8
 """Bytes of framing allowed for each byte of body: one-byte chunks pass, padded ones do not."""
+
+_JSON = b"application/json"
+_OK = 200
 
 CLOCK_STEP = 0.002
 """Seconds by which a timer may come early: uvloop rounds to milliseconds."""
@@ -85,6 +89,7 @@ class HttpConnection(asyncio.Protocol):
         "_hard",
         "_head",
         "_headers",
+        "_known",
         "_length",
         "_loop",
         "_max_response",
@@ -116,6 +121,7 @@ class HttpConnection(asyncio.Protocol):
         self._position: Position | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = self._between = self._hard = 0.0
+        self._known: tuple[Head, dict[bytes, bytes]] | None = None
         self._complete = True
         self._closed = self._resting = False
         self.exchanges = 0
@@ -189,6 +195,8 @@ class HttpConnection(asyncio.Protocol):
         if self._complete:  # nobody asked
             self.abort()
             return
+        if self._known is not None and not self._received and self._again(data, *self._known):
+            return
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -200,6 +208,8 @@ class HttpConnection(asyncio.Protocol):
             self._fail(HttpError("unexpected upgrade", sent=True))
         if not self._complete:
             self._progress()
+        elif self._received == len(data) and self._status == _OK and not self._closed:
+            self._keep_head(data)
 
     def eof_received(self) -> None:  # noqa: D102
         if self._until_close and self._waiter is not None:
@@ -238,7 +248,7 @@ class HttpConnection(asyncio.Protocol):
         elif length is not None and int(length) > self._max_response:
             self._fail(TooLarge("response too large", sent=True))
         self._until_close = length is None and coding is None
-        if self._on_event is not None and is_event_stream(headers):
+        if self._on_event is not None and headers.get(b"content-type") != _JSON and is_event_stream(headers):
             self._sse = SseParser(self._max_response, position=self._position)
 
     def on_body(self, chunk: bytes) -> None:  # noqa: D102
@@ -264,6 +274,26 @@ class HttpConnection(asyncio.Protocol):
             self.abort()
         elif self._resting:
             self._pool.settled(self)
+
+    # A head that was read before
+
+    def _again(self, data: bytes, head: Head, headers: dict[bytes, bytes]) -> bool:
+        """Take a whole response whose head is that of the last one; most servers change it once a second."""
+        found = head.body(data)
+        if found is None or len(found[1]) > self._max_response:
+            return False
+        length, body = found
+        self._received, self._status, self._body, self._complete = len(data), _OK, [body], True
+        self._headers = {**headers, b"content-length": length}
+        self._answer()
+        return True
+
+    def _keep_head(self, data: bytes) -> None:
+        """Remember it, where it is of a plain response with a length that came at once; of a stream there is none."""
+        headers = self._headers
+        plain = headers.get(b"content-length", b"").isdigit() and b"transfer-encoding" not in headers
+        head = Head.of(data) if plain and self._sse is None else None
+        self._known = (head, headers) if head is not None else None
 
     # Ends and deadlines
 

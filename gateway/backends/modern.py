@@ -243,9 +243,7 @@ class ModernHttp:
         return exchange, response
 
     def _body(self, request: BackendRequest, request_id: int) -> bytes:
-        meta = {
-            key: value for key, value in request.meta.items() if key not in _OURS and not key.startswith(VENDOR_PREFIX)
-        }
+        meta = _crossing(request.meta) if request.meta else {}
         meta[PROTOCOL_VERSION] = MODERN[0]
         meta[CLIENT_CAPABILITIES] = dict(request.capabilities)
         meta[CLIENT_INFO] = self._info
@@ -357,6 +355,10 @@ def _headers(request: BackendRequest) -> Sequence[tuple[bytes, bytes]]:
 def _fixed_headers(method: str, name: str | None) -> tuple[tuple[bytes, bytes], ...]:
     headers = (*_HEADERS, (b"Mcp-Method", method.encode()))
     return headers if name is None else (*headers, (b"Mcp-Name", encode_header_value(name).encode("ascii")))
+
+
+def _crossing(meta: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in meta.items() if key not in _OURS and not key.startswith(VENDOR_PREFIX)}
 
 
 def _entry(raw: msgspec.Raw) -> JsonObject | None:

@@ -169,7 +169,15 @@ class RouteBackend:
             if not held:
                 request = await self._queue(request)
                 held = True
-            reply = await self._carry(request, notify)
+            connected = self._connector.link
+            if connected is None:
+                self._discovery.poke()
+                raise link.unreachable(self._name)
+            self._repeats.earn()
+            try:
+                reply = await connected.request(request, notify)
+            except (StaleHeaders, EraChanged, link.WrongEra, BackendUnavailable) as failure:
+                reply = await self._again(connected, request, notify, failure)
             judged = True
             breaker.success(probe=probe)
         except (BackendBusy, link.NoCredentials):
@@ -202,23 +210,19 @@ class RouteBackend:
             max_timeout=max(0.001, request.max_timeout - waited),
         )
 
-    async def _carry(self, request: BackendRequest, notify: Notify) -> BackendReply:
-        connected = self._connector.link
-        if connected is None:
-            self._discovery.poke()
-            raise link.unreachable(self._name)
-        self._repeats.earn()
-        try:
-            return await connected.request(request, notify)
-        except StaleHeaders:
+    async def _again(
+        self, connected: Link, request: BackendRequest, notify: Notify, failure: BackendUnavailable
+    ) -> BackendReply:
+        """Send once more what was not executed, or may be repeated, with what is known better now."""
+        if isinstance(failure, StaleHeaders):
             await self._discovery.now()
             request = with_fresh_headers(request, self._discovery.listing)
-        except (EraChanged, link.WrongEra):
+        elif isinstance(failure, EraChanged | link.WrongEra):
             connected = await self._renew(connected)
-        except BackendUnavailable as failure:
-            if not self._repeats.allow(failure, request):
-                raise
+        elif self._repeats.allow(failure, request):
             await asyncio.sleep(self._repeats.pause())
+        else:
+            raise failure
         return await connected.request(request, notify)
 
     async def _renew(self, outdated: Link) -> Link:

@@ -39,20 +39,18 @@ class Application:
         self._started = started
         self._stopped = stopped
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one ASGI scope."""
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+        """Serve one ASGI scope, of HTTP or the lifespan."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            path = scope["path"]
-            if path == PATH or (path.startswith(_BELOW) and "/" not in path[len(_BELOW) :]):
-                await self._endpoint(scope, receive, send)
-            elif path.startswith("/.well-known/"):
-                await self._metadata(scope, receive, send)
-            elif path.startswith(_CONNECT):
-                await self._connect(scope, receive, send)
-            else:
-                await self._operations(scope, receive, send)
+            return self._lifespan(receive, send)
+        path = scope["path"]
+        if path == PATH or (path.startswith(_BELOW) and "/" not in path[len(_BELOW) :]):
+            return self._endpoint(scope, receive, send)
+        if path.startswith("/.well-known/"):
+            return self._metadata(scope, receive, send)
+        if path.startswith(_CONNECT):
+            return self._connect(scope, receive, send)
+        return self._operations(scope, receive, send)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from gateway.errors import InvalidRequest, Refusal
 from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
+from gateway.http.heads import NOTES
 from gateway.http.proxies import TrustedProxies
 from gateway.http.responder import Responder, Silences
 from gateway.http.resumption import Events, ResumableResponder
@@ -24,6 +28,18 @@ _NONE: frozenset[str] = frozenset()
 
 _Out = tuple[Any, list[tuple[bytes, bytes]]]
 """How to send, and the headers that every answer has."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What the head of a request says; the same for each that a connection sends with the same head."""
+
+    client_address: str
+    toolset: str | None
+    headers: dict[str, str]
+    repeated: frozenset[str]
+    authorization: tuple[bytes, ...]
+    cors: Sequence[tuple[bytes, bytes]]
+    may_stream: bool
 
 
 class Endpoint:
@@ -50,31 +66,35 @@ class Endpoint:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one HTTP request below ``PATH``."""
-        headers, repeated, authorization = _read_headers(scope["headers"])
+        notes = scope.get(NOTES, {})
+        known: _Head | None = notes.get("admitted")
+        head = known or self._read_head(scope)
         inbound = Inbound(
             request_id=f"{self._prefix}{next(self._numbers):08x}",
-            client_address=self._proxies.client(scope["client"][0], scope["headers"]) if scope["client"] else "",
-            toolset=_toolset(scope["path"]),
-            headers=headers,
-            repeated=repeated,
-            authorization=authorization,
-            read=lambda: self._read(receive),
+            client_address=head.client_address,
+            toolset=head.toolset,
+            headers=head.headers,
+            repeated=head.repeated,
+            authorization=head.authorization,
+            read=partial(self._read, receive),
         )
-        reply_headers = [(b"x-request-id", inbound.request_id.encode())]
-        origin = headers.get("origin")
-        if origin is not None:
-            reply_headers += self._guard.cors(origin)
-        try:
-            self._admit(scope, inbound)
-        except Refusal as refusal:
-            if refusal.status == 405:
-                reply_headers.append((b"allow", b"POST"))
-            await Responder(send, reply_headers, may_stream=False).finish(await self._pipeline.refuse(inbound, refusal))
-            return
+        reply_headers = [(b"x-request-id", inbound.request_id.encode()), *head.cors]
+        if known is None:
+            try:
+                self._admit(scope["method"], inbound)
+            except Refusal as refusal:
+                if refusal.status == 405:
+                    reply_headers.append((b"allow", b"POST"))
+                answer = await self._pipeline.refuse(inbound, refusal)
+                await Responder(send, reply_headers, may_stream=False).finish(answer)
+                return
+            if head.toolset is None:  # which toolsets there are may change
+                head.headers.pop("content-length", None)  # the only thing of a head that may be another next time
+                notes["admitted"] = head
         if scope["method"] != "POST":
             await self._serve(scope, inbound, send, reply_headers)
             return
-        responder = self._responder(scope, inbound, send, reply_headers)
+        responder = self._responder(scope, head, send, reply_headers)
         try:
             answer = await self._pipeline.post(inbound, responder)
             if answer.opens is None:
@@ -84,9 +104,22 @@ class Endpoint:
         finally:
             responder.abandon()
 
-    def _admit(self, scope: Mapping[str, Any], inbound: Inbound) -> None:
+    def _read_head(self, scope: Mapping[str, Any]) -> _Head:
+        headers, repeated, authorization = _read_headers(scope["headers"])
+        origin = headers.get("origin")
+        return _Head(
+            client_address=self._proxies.client(scope["client"][0], scope["headers"]) if scope["client"] else "",
+            toolset=_toolset(scope["path"]),
+            headers=headers,
+            repeated=repeated,
+            authorization=authorization,
+            cors=self._guard.cors(origin) if origin is not None else (),
+            may_stream=guards.accepts(headers, "text/event-stream"),
+        )
+
+    def _admit(self, method: str, inbound: Inbound) -> None:
         """What is refused before anybody is authenticated."""
-        method, headers = scope["method"], inbound.headers
+        headers = inbound.headers
         self._guard.check(headers, inbound.repeated)
         if inbound.toolset is not None and not self._pipeline.rules.catalog.has(inbound.toolset):
             raise InvalidRequest("There is no such toolset here.", status=404, rule="guard.toolset")
@@ -122,19 +155,18 @@ class Endpoint:
             await Responder(send, headers, may_stream=False).finish(Answer(204))
 
     def _responder(
-        self, scope: MutableMapping[str, Any], inbound: Inbound, send: Any, headers: list[tuple[bytes, bytes]]
+        self, scope: MutableMapping[str, Any], head: _Head, send: Any, headers: list[tuple[bytes, bytes]]
     ) -> Responder:
-        may_stream = guards.accepts(inbound.headers, "text/event-stream")
-        if not may_stream or "mcp-session-id" not in inbound.headers:
+        if not head.may_stream or "mcp-session-id" not in head.headers:
             return Responder(
-                send, headers, may_stream=may_stream, conversations=self._conversations, silences=self._silences
+                send, headers, may_stream=head.may_stream, conversations=self._conversations, silences=self._silences
             )
         responder = ResumableResponder(
             send,
             headers,
             conversations=self._conversations,
             events=self._events,
-            toolset=inbound.toolset,
+            toolset=head.toolset,
             silences=self._silences,
         )
         scope[LEFT] = responder.left

@@ -52,6 +52,7 @@ class Responder:
         self._conversations = conversations
         self._silences = silences or Silences()
         self._of: tuple[str, str | int] | None = None
+        self._ended = False
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._wake: asyncio.Event | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -94,8 +95,7 @@ class Responder:
 
     async def finish(self, answer: Answer) -> None:
         """Send the answer and end the response."""
-        self._over()
-        self._silences.forget(self)
+        self._end()
         if self._pump is None:
             await self._plain(answer)
             return
@@ -106,10 +106,15 @@ class Responder:
 
     def abandon(self) -> None:
         """Nothing more is sent, where ``finish`` was not reached because the client left."""
-        self._over()
-        self._silences.forget(self)
+        if not self._ended:
+            self._end()
         if self._pump is not None:
             self._pump.cancel()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._silences.forget(self)
+        self._over()
 
     def _over(self) -> None:
         if self._conversations is not None and self._of is not None:

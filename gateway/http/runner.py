@@ -91,6 +91,7 @@ class Runner:
         return _Server(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 http=GatewayProtocol,
                 ws="none",
                 lifespan=lifespan,

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.http.cycle import Cycle
+from gateway.http.heads import Heads
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
@@ -50,23 +52,32 @@ class GatewayProtocol(HttpToolsProtocol):
     """Told of what is refused before there is a request: the client's address, the status and why."""
 
     _phase = "head"
+    _begun = 0
     _head_bytes = 0
     _packet = 0
     _head_at_most = 0
     _since_body = 0
     _timer: asyncio.TimerHandle | None = None
     _resting_since = 0.0
+    _heads: Heads
+    _may_come_again = False
     _task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
         super().connection_made(transport)
+        self._heads = Heads()
         self._arm(self.head_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a timer runs only while a request is incomplete."""
-        before, self._packet = self._phase, len(data)
-        if before == "head":
+        before, self._packet, begun = self._phase, len(data), self._begun
+        if before == "idle":
+            known = self._heads.find(data)
+            if known is not None and self.cycle.keep_alive and not self.transport.is_closing():
+                self._take(Cycle(self, known[0], body=known[1]))
+                return
+        elif before == "head":
             self._head_bytes += len(data)
             self._head_at_most += len(data)
         elif before == "body":
@@ -74,6 +85,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._feed(data)
         if self._phase == "idle":
             self._disarm()
+            if before == "idle" and self._begun == begun + 1 and self._may_come_again:
+                self._heads.keep(data, cast(Mapping[str, Any], self.cycle.scope))
         elif (self._head_bytes if self._phase == "head" else self._since_body) > MAX_HEAD_BYTES:
             self._end(*_TOO_LARGE)
         elif self._phase != before or self._timer is None:
@@ -115,6 +128,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request starts, somewhere in what was received last."""
         self._phase = "head"
+        self._begun += 1
         self._head_at_most = self._packet
         self.url = b""
         self.headers = []
@@ -131,7 +145,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if len(headers) > MAX_HEADERS or (may_be_large and _size(headers) > MAX_HEAD_BYTES):
             self._end(*_TOO_LARGE)
             raise httptools.HttpParserError  # read no further
-        former, parser = self.cycle, self.parser
+        parser = self.parser
         if parser.should_upgrade():  # read again without that
             if parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError
@@ -139,12 +153,14 @@ class GatewayProtocol(HttpToolsProtocol):
         version = parser.get_http_version()
         if version not in _VERSIONS:
             raise httptools.HttpParserError
-        self.cycle = _Cycle(
-            self,
-            self._scope(version),
-            expects_continue=(b"expect", b"100-continue") in headers,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-        )
+        expects_continue = (b"expect", b"100-continue") in headers
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        self._may_come_again = keep_alive and not expects_continue
+        self._take(Cycle(self, self._scope(version), expects_continue=expects_continue, keep_alive=keep_alive))
+
+    def _take(self, cycle: Cycle) -> None:
+        """Serve a request, after those that came before it."""
+        former, self.cycle = self.cycle, cycle
         if former is None or former.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -270,94 +286,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class _Cycle(RequestResponseCycle):
-    """One request and its answer; what of an answer has its length and comes in one piece leaves in one write.
-
-    Everything else, streams above all, goes the long way through uvicorn.
-    """
-
-    def __init__(self, protocol: GatewayProtocol, scope: Any, *, expects_continue: bool, keep_alive: bool) -> None:
-        super().__init__(
-            scope=scope,
-            transport=protocol.transport,
-            flow=protocol.flow,
-            logger=protocol.logger,
-            access_logger=protocol.access_logger,
-            access_log=False,
-            default_headers=protocol.server_state.default_headers,
-            message_event=_Arrival(),
-            expect_100_continue=expects_continue,
-            keep_alive=keep_alive,
-            on_response=protocol.on_response_complete,
-        )
-        self._start: Any = None
-
-    async def run_asgi(self, app: Any) -> None:
-        """Serve. Without a whole answer the connection ends: a status that nobody gave would say what was executed."""
-        try:
-            await app(self.scope, self.receive, self.send)
-        except asyncio.CancelledError:
-            self.disconnected = True  # the client left, or the drain is over
-        finally:
-            self.on_response = _nothing
-            if not self.response_complete:
-                self.transport.close()
-
-    async def send(self, message: Any) -> None:
-        """See ASGI: head and body wait for each other where they are all of an answer."""
-        start = self._start
-        if start is None:
-            if message["type"] == "http.response.start":
-                self._start = message
-            else:
-                await super().send(message)
-            return
-        self._start = None
-        if not self._at_once(start, message):
-            await super().send(start)
-            await super().send(message)
-
-    def _at_once(self, start: Any, message: Any) -> bool:
-        """Send a whole answer on a connection that stays; False where it is another, or malformed, and nothing left."""
-        headers, body = start["headers"], message.get("body", b"")
-        lines = [STATUS_LINE[start["status"]], *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
-        head = b"".join(lines)
-        if (
-            message.get("more_body")
-            or (b"content-length", b"%d" % len(body)) not in headers
-            or head.count(b"\n") != len(lines)
-            or head.count(b"\r") != len(lines)
-            or b"\nconnection:" in head
-            or b"\ntransfer-encoding:" in head
-            or not self.keep_alive
-            or self.disconnected
-            or self.flow.write_paused
-            or self.default_headers
-            or self.scope["method"] == "HEAD"
-        ):
-            return False
-        self.response_started = self.response_complete = True
-        self.waiting_for_100_continue = False
-        self.transport.write(head + body)
-        self.message_event.set()
-        self.on_response()
-        return True
-
-
-class _Arrival(asyncio.Event):
-    """That more of a request has come, or no more will. Most requests are whole before anybody waits."""
-
-    def __init__(self) -> None:
-        self._value = False
-        self._waiters: Any = ()
-
-    async def wait(self) -> Literal[True]:
-        """See ``asyncio.Event``."""
-        if not self._value and not self._waiters:
-            self._waiters = deque()
-        return await super().wait()
-
-
 def _size(headers: Sequence[tuple[bytes, bytes]]) -> int:
     return sum(map(len, chain.from_iterable(headers)))
 
@@ -381,7 +309,3 @@ _KEPT_URL = 256
 """Bytes of a target that is worth remembering; anybody may send long ones."""
 
 _known_path_of = lru_cache(maxsize=1024)(_path_of)
-
-
-def _nothing() -> None:
-    """Nobody waits for the end of this answer any more."""

@@ -35,15 +35,16 @@ class FailedAuthentications:
         self._cost = 60.0 / per_minute if per_minute else 0.0
         self._span = max(BURST_SECONDS, self._cost)
         self._clock = clock
-        self._arrivals: OrderedDict[_Key, float] = OrderedDict()
+        self.arrivals: OrderedDict[_Key, float] = OrderedDict()
+        """When each address that failed lately is whole again; empty while nobody fails: all that a call asks."""
         self._unrecorded: OrderedDict[_Key, tuple[float, int]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._arrivals) + len(self._unrecorded)
+        return len(self.arrivals) + len(self._unrecorded)
 
     def wait(self, address: str, *, token: bool) -> float:
         """Seconds until the next failure of this address may be judged; 0 where it may now."""
-        arrival = self._arrivals.get((_network(address), token)) if self._arrivals else None
+        arrival = self.arrivals.get((_network(address), token)) if self.arrivals else None
         if arrival is None:
             return 0.0
         return max(0.0, arrival - self._clock() + self._cost - self._span)
@@ -53,10 +54,10 @@ class FailedAuthentications:
         if not self._cost:
             return
         key, now = (_network(address), token), self._clock()
-        self._arrivals[key] = max(self._arrivals.get(key, now), now) + self._cost
-        self._arrivals.move_to_end(key)
-        if len(self._arrivals) > _MOST_ADDRESSES:
-            self._arrivals.popitem(last=False)
+        self.arrivals[key] = max(self.arrivals.get(key, now), now) + self._cost
+        self.arrivals.move_to_end(key)
+        if len(self.arrivals) > _MOST_ADDRESSES:
+            self.arrivals.popitem(last=False)
 
     def refusal(self, wait: float, before: int, *, token: bool) -> RateLimited:
         """What is said to a request that is not judged, after ``before`` others that are not on record."""

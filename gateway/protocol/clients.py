@@ -30,7 +30,9 @@ def carried_capabilities(request: ClientRequest, *, can_ask: bool, urls: bool) -
     ``can_ask``: the client's stream takes requests of the server. ``urls``: the backend may send people to URLs.
     """
     if request.era == "modern":
-        carried = _without_tasks(request.capabilities)
+        carried = request.capabilities
+        if "tasks" in carried or "extensions" in carried:
+            carried = _without_tasks(carried)
     else:
         carried = _of_legacy(request.revision, request.capabilities) if can_ask else {}
     return carried if urls or "elicitation" not in carried else _without_urls(carried)

@@ -121,8 +121,10 @@ def _check_mirror(method: str, params: Mapping[str, Any], version: Any, headers:
     if headers.get("mcp-method") != method:
         raise _mismatch("Mcp-Method", "method")
     key = NAME_BEARING_METHODS.get(method)
-    if key is not None and key in params and decode_header_value(headers.get("mcp-name")) != params[key]:
-        raise _mismatch("Mcp-Name", f"params.{key}")
+    if key is not None and key in params:
+        name = headers.get("mcp-name")
+        if (decode_header_value(name) if name is None or name.startswith("=?") else name) != params[key]:
+            raise _mismatch("Mcp-Name", f"params.{key}")
 
 
 def _mismatch(header: str, member: str) -> InvalidRequest:
@@ -164,8 +166,8 @@ def trace_id(message: jsonrpc.Request, headers: Mapping[str, str]) -> str | None
 
 def crossing_meta(raw: Mapping[str, msgspec.Raw], meta: Mapping[str, Any]) -> dict[str, Any]:
     """What of a client's ``_meta`` may reach a backend: all but the reserved keys, which are ours on both legs."""
-    for key in meta:
-        if _crosses(key):
+    for key in meta:  # as in ``_crosses``; most have none that does
+        if key != "progressToken" and not key.startswith(_RESERVED):
             break
     else:
         return {}

@@ -11,9 +11,9 @@ from gateway.errors import INVALID_PARAMS, InvalidRequest
 
 MAX_ID_LENGTH = 1024
 
-_MEMBERS = ("jsonrpc", "id", "method", "params", "result", "error")
+_MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 # Names that decide something; the same name in other case would be read by a lenient parser as the same member.
-_PARAMS = ("name", "arguments", "uri", "_meta", "cursor", "protocolVersion", "capabilities", "requestState")
+_PARAMS = frozenset({"name", "arguments", "uri", "_meta", "cursor", "protocolVersion", "capabilities", "requestState"})
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -51,7 +51,8 @@ def read(value: Any) -> Message:
         raise InvalidRequest("The body must be one JSON-RPC object.")
     if value.get("jsonrpc") != "2.0":
         raise InvalidRequest('The member "jsonrpc" must be "2.0".')
-    _refuse_lookalikes(value, _MEMBERS)
+    if not value.keys() <= _MEMBERS:
+        _refuse_lookalikes(value, _MEMBERS)
     if "method" not in value:
         return _response(value)
     if "result" in value or "error" in value:
@@ -76,7 +77,8 @@ def _params(value: Mapping[str, Any]) -> Mapping[str, Any]:
     params = value.get("params", {})
     if not isinstance(params, dict):
         raise InvalidRequest('The member "params" must be an object.', code=INVALID_PARAMS)
-    _refuse_lookalikes(params, _PARAMS)
+    if not params.keys() <= _PARAMS:
+        _refuse_lookalikes(params, _PARAMS)
     return params
 
 
@@ -96,7 +98,7 @@ def _id(value: Any) -> str | int:
     return value
 
 
-def _refuse_lookalikes(members: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _refuse_lookalikes(members: Mapping[str, Any], known: frozenset[str]) -> None:
     for key in members:
         if key in known:
             continue

@@ -52,11 +52,6 @@ def params(body: bytes) -> dict[str, msgspec.Raw]:
     return _REQUEST.decode(body).params
 
 
-def encode(value: Any) -> bytes:
-    """JSON of a value whose parts may be ``msgspec.Raw``, which are copied as they are."""
-    return _ENCODER.encode(value)
-
-
 class _Request(msgspec.Struct):
     params: dict[str, msgspec.Raw]
 
@@ -64,7 +59,9 @@ class _Request(msgspec.Struct):
 _ANYTHING = msgspec.json.Decoder()
 _REQUEST = msgspec.json.Decoder(_Request)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ENCODER = msgspec.json.Encoder()
+
+encode = msgspec.json.Encoder().encode
+"""JSON of a value whose parts may be ``msgspec.Raw``, which are copied as they are."""
 
 
 def _too_deep() -> InvalidRequest:

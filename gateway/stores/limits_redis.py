@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from hiredis import ReplyError
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from gateway.models import LimitState
 from gateway.ports import Take, Verdict
 from gateway.stores.leases import LEASE, Leases
 from gateway.stores.limits_memory import MemoryLimits, cost_of, verdict_of
-from gateway.stores.redis_connection import TAG, RedisAway, RedisConnection, pack
+from gateway.stores.redis_connection import LOST, TAG, RedisAway, RedisConnection, pack
 
 SCRIPT = files("gateway.stores").joinpath("limits.lua").read_bytes()
 _SHA = sha1(SCRIPT, usedforsecurity=False).hexdigest()
@@ -103,10 +103,12 @@ class RedisLimits:
         """
         if not takes:
             return Verdict(None, 0.0, ())
-        plan = self._plan(tuple(takes))
+        plan = self._plans.get(id(takes)) or self._plan(tuple(takes))
         if plan.held:
             return await self._take_and_hold(plan)
-        decision = await self._ask(plan.command, plan.arguments)
+        decision = await self.connection.queue(plan.command)
+        if decision is LOST or isinstance(decision, ReplyError):
+            decision = await self._by_text(plan.arguments, decision)
         if decision is None:
             return await self._without_redis(plan.takes)
         return self._verdict(plan, decision)
@@ -116,7 +118,7 @@ class RedisLimits:
         takes, name = plan.takes, self._leases.name()
         arguments = [*plan.arguments, name, self._leases.microseconds]
         try:
-            decision = await self._ask(pack("EVALSHA", _SHA, *arguments), arguments)
+            decision = await self._by_text(arguments, await self.connection.queue(pack("EVALSHA", _SHA, *arguments)))
         except asyncio.CancelledError:
             self._leases.give_back(name, plan.held)  # it may be decided by now; commands keep their order
             raise
@@ -145,14 +147,15 @@ class RedisLimits:
             plan = self._plans[id(takes)] = _Plan(takes)
         return plan
 
-    async def _ask(self, command: bytes, arguments: Sequence[str | int]) -> list[int] | None:
-        """The script's answer, or None where there is no Redis to give it."""
-        try:
-            reply = await self.connection.send(command)
-            if isinstance(reply, ReplyError):  # a new or flushed server does not know the script
-                reply = await self.connection.call("EVAL", SCRIPT, *arguments)
-        except RedisAway:
+    async def _by_text(self, arguments: Sequence[str | int], reply: Any) -> list[int] | None:
+        """The script's answer, sent whole to a new or flushed server; None where there is no Redis to give it."""
+        if reply is LOST:
             return None
+        if isinstance(reply, ReplyError):
+            try:
+                reply = await self.connection.call("EVAL", SCRIPT, *arguments)
+            except RedisAway:
+                return None
         decision: list[int] = reply
         return decision
 

@@ -2,7 +2,8 @@
 
 Rules of this file:
 
-1. Commands of one turn of the event loop leave in one write; replies are matched by their order.
+1. Commands of two turns of the event loop leave in one write: the second often brings as many as the first. Replies
+   are matched by their order.
 2. Nobody waits long: an answer that is overdue costs the connection, and everything on it fails at once.
 3. After any failure commands fail without trying (the breaker is open) until a new connection, opened in the
    background, has shown that it can write.
@@ -33,7 +34,8 @@ _CONNECT = 0.1
 _CONNECT_MOST = 1.0
 _PAUSE = 0.5
 _HEARTBEAT = 1.0
-_LOST: Any = object()
+LOST: Any = object()
+"""In place of a reply that will not come."""
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +100,18 @@ class RedisConnection:
         Raises:
             RedisAway: not connected, no answer in time, or any other error as the answer.
         """
-        wire = self._wire
-        if wire is None:
-            raise RedisAway
-        reply = await wire.send(command)
-        if reply is _LOST:
+        reply = await self.queue(command)
+        if reply is LOST:
             raise RedisAway
         return reply
+
+    def queue(self, command: bytes) -> asyncio.Future[Any]:
+        """Send one packed command; its reply is the future's result, or ``LOST`` where ``send`` raises."""
+        if self._wire is not None:
+            return self._wire.send(command)
+        lost = asyncio.get_running_loop().create_future()
+        lost.set_result(LOST)
+        return lost
 
     def tell(self, *arguments: bytes | str | int) -> None:
         """Send one command and wait for nothing; while there is no connection it is lost."""
@@ -172,7 +179,7 @@ class RedisConnection:
 class _Wire(asyncio.Protocol):
     """One connection: commands out in batches, replies in their order, until its first failure.
 
-    ``failure`` says what that was. A future's result is ``_LOST`` rather than an exception, which would be reported
+    ``failure`` says what that was. A future's result is ``LOST`` rather than an exception, which would be reported
     as never retrieved where its caller was cancelled.
     """
 
@@ -190,14 +197,14 @@ class _Wire(asyncio.Protocol):
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     def send(self, command: bytes) -> asyncio.Future[Any]:
-        """Queue a packed command for the end of this turn; the future gets its reply or ``_LOST``."""
+        """Queue a packed command for the next write; the future gets its reply or ``LOST``."""
         future = self._loop.create_future()
         if self.failure:
-            future.set_result(_LOST)
+            future.set_result(LOST)
             return future
         if not self._outbox:
             self._batch_at = self._loop.time()
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._loop.call_soon, self._flush)
         self._outbox.append(command)
         self._waiting.append((self._batch_at, future))
         return future
@@ -211,7 +218,7 @@ class _Wire(asyncio.Protocol):
             self._transport.abort()
         for _, future in self._waiting:
             if not future.done():
-                future.set_result(_LOST)
+                future.set_result(LOST)
         self._waiting.clear()
         self._outbox.clear()
         self._on_lost(self)

@@ -54,7 +54,7 @@ HELD_BY = {
     "tests/unit/stores/test_jwks.py": ("stores/key_sets",),
     "tests/unit/test_calls.py": ("rounds",),
     "tests/unit/test_audit_verifier.py": ("audit/heads",),
-    "tests/unit/test_audit_writer.py": ("stores/audit_log", "stores/audit_sinks"),
+    "tests/unit/test_audit_writer.py": ("stores/audit_lane", "stores/audit_log", "stores/audit_sinks"),
     "tests/integration/test_audit_files.py": ("stores/audit_files", "stores/audit_reader"),
     "tests/integration/test_audit_tail.py": ("cli/audit_tail", "stores/audit_tail"),
     "tests/integration/test_audit_rotation.py": ("stores/audit_rotation",),

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.audit import START, AuditEvent, Encoder, line_hash, parse_heads
 from gateway.errors import AuditUnavailable
-from gateway.stores import audit_log
+from gateway.stores import audit_lane
 from gateway.stores.audit_files import FileSink, head_path
 from gateway.stores.audit_log import AuditWriter
 from gateway.stores.audit_reader import verify
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_no_torn_line_and_what_failed_is_written_later(path):
 
 
 async def test_a_full_device_denies_and_heals_without_a_restart(tmp_path, monkeypatch):
-    monkeypatch.setattr(audit_log, "RETRY", 0.05)
+    monkeypatch.setattr(audit_lane, "RETRY", 0.05)
     path = tmp_path / "audit.jsonl"
     path.symlink_to("/dev/full")
     writer = AuditWriter([FileSink(path, "w", KEY)], key=KEY)

@@ -14,7 +14,7 @@ import redis
 
 from gateway.audit import HEADS_KEPT, START, AuditEvent, Encoder, Report, line_hash
 from gateway.errors import AuditUnavailable
-from gateway.stores import audit_log, audit_redis
+from gateway.stores import audit_lane, audit_redis
 from gateway.stores.audit_files import FileSink
 from gateway.stores.audit_log import AuditWriter
 from gateway.stores.audit_reader import export, verify, verify_stream
@@ -230,7 +230,7 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 async def test_without_redis_calls_are_refused_and_it_heals_without_a_loss(
     valkey: Valkey, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_log, "RETRY", 0.05)
+    monkeypatch.setattr(audit_lane, "RETRY", 0.05)
     writer = AuditWriter([RedisSink(valkey.url, stream, "w", KEY)], key=KEY)
     writer.start()
     await writer.intend(AuditEvent("before"))
@@ -250,7 +250,7 @@ async def test_without_redis_calls_are_refused_and_it_heals_without_a_loss(
 async def test_a_second_sink_in_a_frozen_redis_refuses_nothing(
     valkey: Valkey, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_log, "STALL", 0.05)
+    monkeypatch.setattr(audit_lane, "STALL", 0.05)
     counts: dict[tuple[str, str], int] = {}
 
     def count(sink: str, result: str, more: int) -> None:

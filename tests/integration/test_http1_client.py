@@ -8,7 +8,7 @@ import ipaddress
 import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -661,3 +661,66 @@ async def test_addresses_where_clouds_keep_credentials_are_not_connected_to(host
     with pytest.raises(HttpError, match="address not allowed"):
         await post(client)
     await client.aclose()
+
+
+async def repeated(*responses: bytes, max_response: int = 2**20) -> list[HttpResponse]:
+    """What the client makes of these responses, one after the other on one connection."""
+
+    async def script(peer: Peer) -> None:
+        for response in responses:
+            await peer.request()
+            await peer.send(response)
+
+    async with Server(script).run() as server:
+        client = HttpClient(f"http://127.0.0.1:{server.port}/mcp", max_response=max_response)
+        try:
+            found = [await client.request(b"POST", (), b"{}", timeout=5, max_timeout=5) for _ in responses]
+        finally:
+            await client.aclose()
+        assert len(server.peers) == 1
+        return found
+
+
+async def test_a_head_that_a_server_repeats_means_the_same_each_time() -> None:
+    answers = [
+        b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: %d\r\nX-A: 1\r\n\r\n%b" % (len(body), body)
+        for body in (b"one", b"three", b"", b"\r\n\r\n", b"x" * 1000)
+    ]
+    found = await repeated(*answers)
+    assert [response.body for response in found] == [b"one", b"three", b"", b"\r\n\r\n", b"x" * 1000]
+    lengths = [b"3", b"5", b"0", b"4", b"1000"]
+    assert [response.headers for response in found] == [
+        {b"content-type": b"a/b", b"content-length": length, b"x-a": b"1"} for length in lengths
+    ]
+    assert {response.status for response in found} == {200}
+
+
+async def test_other_responses_among_them_are_read_as_they_are() -> None:
+    other = b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno"
+    chunked = CHUNKED + b"2\r\nhm\r\n0\r\n\r\n"
+    found = await repeated(OK, OK, other, OK, chunked, OK, OK)
+    assert [(response.status, response.body) for response in found] == [
+        (200, b"ok"), (200, b"ok"), (500, b"no"), (200, b"ok"), (200, b"hm"), (200, b"ok"), (200, b"ok")
+    ]  # fmt: skip
+
+
+async def test_a_response_with_a_known_head_is_no_larger_than_others_may_be() -> None:
+    large = OK.replace(b": 2", b": 30").replace(b"ok", b"x" * 30)
+    with pytest.raises(HttpError, match="too large"):
+        await repeated(OK, OK, large, max_response=20)
+
+
+async def test_a_byte_behind_a_response_with_a_known_head_ends_the_connection() -> None:
+    async def script(peer: Peer) -> None:
+        for response in (OK, OK + b"!"):
+            await peer.request()
+            await peer.send(response)
+        await peer.gone()
+
+    async with Server(script).run() as server:
+        client = HttpClient(f"http://127.0.0.1:{server.port}/mcp")
+        await client.request(b"POST", (), b"{}", timeout=5, max_timeout=5)
+        with suppress(HttpError):
+            await client.request(b"POST", (), b"{}", timeout=5, max_timeout=5)
+        await asyncio.wait_for(server.tasks[0], 5)
+        await client.aclose()

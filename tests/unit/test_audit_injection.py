@@ -1,11 +1,11 @@
 """Nothing that anybody sends begins a line of its own, forges a field or steers a terminal."""
 
 import json
-from dataclasses import fields
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from gateway.audit import START, AuditEvent, Encoder, Link
 from gateway.audit.reading import described, read_record
@@ -27,7 +27,7 @@ NASTY = [
     "\\",
 ]
 TEXT = st.text(max_size=20) | st.lists(st.sampled_from(NASTY) | st.text(max_size=3), max_size=6).map("".join)
-TEXTS = [each.name for each in fields(AuditEvent) if each.type in ("str", "str | None")]
+TEXTS = [each.name for each in fields(AuditEvent) if each.type in (str, str | None)]
 VALUES: st.SearchStrategy[Any] = st.recursive(
     TEXT | st.none() | st.integers() | st.floats(allow_nan=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),

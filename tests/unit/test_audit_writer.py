@@ -1,4 +1,5 @@
 import asyncio
+import json
 import threading
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from gateway.audit import AuditEvent
 from gateway.errors import AuditUnavailable
 from gateway.settings import Settings
-from gateway.stores import audit_log
+from gateway.stores import audit_lane, audit_log
 from gateway.stores.audit_log import AuditWriter
 from gateway.stores.audit_sinks import open_sinks
 
@@ -110,7 +111,7 @@ async def test_closing_writes_what_was_recorded_and_closes_the_sink():
 
 
 async def test_a_failing_sink_denies_and_heals_without_losing_an_outcome(monkeypatch):
-    monkeypatch.setattr(audit_log, "RETRY", 0.02)
+    monkeypatch.setattr(audit_lane, "RETRY", 0.02)
     async with Running() as run:
         sink, writer = run.sinks[0], run.writer
         await writer.intend(AuditEvent("before"))
@@ -155,7 +156,7 @@ async def test_allow_lets_calls_pass_and_counts_them():
 
 
 async def test_a_stalled_sink_denies_until_its_write_ends(monkeypatch):
-    monkeypatch.setattr(audit_log, "STALL", 0.05)
+    monkeypatch.setattr(audit_lane, "STALL", 0.05)
     async with Running() as run:
         run.sinks[0].gate.clear()
         with pytest.raises(AuditUnavailable):
@@ -180,7 +181,7 @@ async def test_a_second_sink_that_fails_or_stalls_denies_nothing():
 
 
 async def test_over_the_backlog_records_are_dropped_counted_and_calls_refused(monkeypatch):
-    monkeypatch.setattr(audit_log, "BACKLOG", 10)
+    monkeypatch.setattr(audit_lane, "BACKLOG", 10)
     async with Running() as run:
         run.sinks[0].gate.clear()
         for at in range(15):
@@ -192,13 +193,58 @@ async def test_over_the_backlog_records_are_dropped_counted_and_calls_refused(mo
     assert len(run.sinks[0].records) == 10
 
 
+async def handed_over():
+    """What gathers for the next write has been handed over."""
+    for _ in range(audit_log.TURNS + 2):
+        await asyncio.sleep(0)
+
+
+async def test_intents_of_turns_that_follow_each_other_share_a_write():
+    async with Running() as run:
+        await run.writer.intend(AuditEvent("opened"))
+        waiting = []
+        for at in range(audit_log.TURNS):
+            waiting.append(asyncio.ensure_future(run.writer.intend(AuditEvent(f"r{at}"))))
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+        assert [len(write) for write in run.sinks[0].writes] == [1, audit_log.TURNS]
+
+
+async def test_an_intent_waits_for_no_more_turns_than_some(monkeypatch):
+    monkeypatch.setattr(audit_log, "TURNS", 3)
+    async with Running() as run:
+        await run.writer.intend(AuditEvent("opened"))
+        run.sinks[0].gate.clear()
+        waiting = []
+        for at in range(20):
+            waiting.append(asyncio.ensure_future(run.writer.intend(AuditEvent(f"r{at}"))))
+            await asyncio.sleep(0)
+        run.sinks[0].gate.set()
+        await asyncio.gather(*waiting)
+        assert len(run.sinks[0].writes[1]) < 6
+
+
+async def test_events_are_recorded_in_the_order_in_which_they_were_given(monkeypatch):
+    monkeypatch.setattr(audit_log, "UNWRITTEN", 2)
+    async with Running() as run:
+        for at in range(5):
+            run.writer.append(AuditEvent(f"r{at}", method="ping"))
+    assert [json.loads(b"{" + record + b"}")["request_id"] for record in run.sinks[0].records] == [
+        "r0",
+        "r1",
+        "r2",
+        "r3",
+        "r4",
+    ]
+
+
 async def test_what_comes_while_the_sink_writes_gathers_into_one_more_write():
     async with Running() as run:
         sink = run.sinks[0]
         await run.writer.intend(AuditEvent("opened"))
         sink.gate.clear()
         waiting = [asyncio.ensure_future(run.writer.intend(AuditEvent("first")))]
-        await asyncio.sleep(0)
+        await handed_over()
         for at in range(20):
             await asyncio.sleep(0)
             waiting.append(asyncio.ensure_future(run.writer.intend(AuditEvent(f"r{at}"))))
@@ -209,13 +255,12 @@ async def test_what_comes_while_the_sink_writes_gathers_into_one_more_write():
 
 
 async def test_what_gathers_is_bounded_by_the_backlog(monkeypatch):
-    monkeypatch.setattr(audit_log, "BACKLOG", 10)
+    monkeypatch.setattr(audit_lane, "BACKLOG", 10)
     async with Running() as run:
         await run.writer.intend(AuditEvent("opened"))
         run.sinks[0].gate.clear()
         waiting = asyncio.ensure_future(run.writer.intend(AuditEvent("first")))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await handed_over()
         for at in range(30):
             run.writer.append(AuditEvent(f"r{at}"))
         with pytest.raises(AuditUnavailable):
@@ -231,8 +276,7 @@ async def test_closing_writes_what_has_gathered():
         await run.writer.intend(AuditEvent("opened"))
         run.sinks[0].gate.clear()
         first = asyncio.ensure_future(run.writer.intend(AuditEvent("first")))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await handed_over()
         run.writer.append(AuditEvent("last"))
     await first
     assert len(run.sinks[0].records) == 3

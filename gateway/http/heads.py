@@ -1,0 +1,50 @@
+"""Request heads that a connection has sent before: what the same bytes say is not read again.
+
+A client sends the same head with most of its calls, but for the length of the body. Nothing is believed here that the
+parser has not said of these bytes on this connection, and what one connection has sent is known to no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.framing import Head
+
+KEPT = 8
+"""Heads of one connection; the oldest make way."""
+
+NOTES = "gateway.notes"
+"""The key of a scope with a dict for the application: the same one whenever this connection sends this head."""
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class Heads:
+    """The heads that one connection has sent, what each means, and which header has the length."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Head, dict[str, Any], int]] = []
+
+    def find(self, data: bytes) -> tuple[dict[str, Any], bytes] | None:
+        """A new scope and the body, where ``data`` is one whole request with a known head, and nothing else."""
+        for head, known, at in self._known:
+            found = head.body(data)
+            if found is not None:
+                scope = known.copy()
+                headers = scope["headers"] = known["headers"].copy()
+                headers[at] = (b"content-length", found[0])
+                return scope, found[1]
+        return None
+
+    def keep(self, data: bytes, scope: Mapping[str, Any]) -> None:
+        """Remember the head of ``data``, which the parser took for exactly one request with this scope."""
+        framing = [at for at, (name, _) in enumerate(scope["headers"]) if name in _FRAMING]
+        head = Head.of(data) if len(framing) == 1 else None
+        if head is None:
+            return
+        if len(self._known) == KEPT:
+            del self._known[0]
+        self._known.append((head, {**scope, "headers": [*scope["headers"]], NOTES: {}}, framing[0]))

@@ -1,0 +1,45 @@
+import asyncio
+from types import SimpleNamespace
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from gateway.http.cycle import Cycle
+
+
+def connection():
+    return SimpleNamespace(
+        transport=object(),
+        flow=object(),
+        logger=object(),
+        access_logger=object(),
+        server_state=SimpleNamespace(default_headers=[]),
+        on_response_complete=lambda: None,
+    )
+
+
+async def test_a_cycle_begins_as_uvicorns_own_does():
+    of, scope = connection(), {"method": "POST"}
+    own = RequestResponseCycle(
+        scope=scope, transport=of.transport, flow=of.flow, logger=of.logger, access_logger=of.access_logger,
+        access_log=False, default_headers=of.server_state.default_headers, message_event=asyncio.Event(),
+        expect_100_continue=True, keep_alive=False, on_response=of.on_response_complete,
+    )  # fmt: skip
+    ours = Cycle(of, scope, expects_continue=True, keep_alive=False)
+    assert {name: getattr(ours, name) for name in vars(own) if name != "message_event"} == {
+        name: value for name, value in vars(own).items() if name != "message_event"
+    }
+    assert not ours.message_event.is_set()
+    assert ours.message_event is ours.message_event
+
+
+async def test_a_body_that_came_at_once_is_received_once():
+    cycle = Cycle(connection(), {"method": "POST"}, body=b"{}")
+    assert await cycle.receive() == {"type": "http.request", "body": b"{}", "more_body": False}
+    cycle.disconnected = True
+    assert await cycle.receive() == {"type": "http.disconnect"}
+
+
+async def test_a_client_that_has_left_sends_no_body():
+    cycle = Cycle(connection(), {"method": "POST"}, body=b"{}")
+    cycle.disconnected = True
+    assert await cycle.receive() == {"type": "http.disconnect"}
