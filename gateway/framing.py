@@ -36,8 +36,10 @@ class Head(NamedTuple):
             return None
         return cls(message[: found.start(1)], message[found.end(1) : end])
 
-    def body(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """The digits and the body, where ``data`` is one whole message with this head, and nothing else."""
+    def begins(self, data: bytes) -> tuple[bytes, bytes, int] | None:
+        """The digits, what there is of the body, and how much of it is still to come, where ``data`` begins with this
+        head and has nothing behind the body.
+        """
         before, behind = self
         if not data.startswith(before):
             return None
@@ -47,4 +49,10 @@ class Head(NamedTuple):
         if not digits.isdigit() or not data.startswith(behind, start):
             return None
         body = data[start + len(behind) :]
-        return (digits, body) if len(body) == int(digits) else None
+        owed = int(digits) - len(body)
+        return (digits, body, owed) if owed >= 0 else None
+
+    def body(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The digits and the body, where ``data`` is one whole message with this head, and nothing else."""
+        found = self.begins(data)
+        return found[:2] if found is not None and not found[2] else None

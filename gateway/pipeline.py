@@ -207,7 +207,9 @@ class Pipeline:
 
     async def _post(self, path: _Path, channel: Channel) -> Answer:
         principal = await self._authenticate(path)
-        body = await path.inbound.read()
+        body = path.inbound.body
+        if body is None:
+            body = await path.inbound.read()
         value = strict_json.parse(body)
         if isinstance(value, list):
             return await self._batch(path, principal, value, body, channel)

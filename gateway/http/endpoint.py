@@ -13,7 +13,7 @@ import msgspec
 from gateway.errors import InvalidRequest, Refusal
 from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
-from gateway.http.heads import NOTES
+from gateway.http.heads import BODY, NOTES
 from gateway.http.proxies import TrustedProxies
 from gateway.http.responder import Responder, Silences
 from gateway.http.resumption import Events, ResumableResponder
@@ -69,6 +69,7 @@ class Endpoint:
         notes = scope.get(NOTES, {})
         known: _Head | None = notes.get("admitted")
         head = known or self._read_head(scope)
+        body: bytes | None = scope.get(BODY)
         inbound = Inbound(
             request_id=f"{self._prefix}{next(self._numbers):08x}",
             client_address=head.client_address,
@@ -76,6 +77,7 @@ class Endpoint:
             headers=head.headers,
             repeated=head.repeated,
             authorization=head.authorization,
+            body=body if body is None or len(body) <= self._max_body else None,
             read=partial(self._read, receive),
         )
         reply_headers = [(b"x-request-id", inbound.request_id.encode()), *head.cors]

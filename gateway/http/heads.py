@@ -17,6 +17,9 @@ KEPT = 8
 NOTES = "gateway.notes"
 """The key of a scope with a dict for the application: the same one whenever this connection sends this head."""
 
+BODY = "gateway.body"
+"""The key of a scope with the whole body, where it came with the head; ``receive`` gives it too."""
+
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -28,15 +31,20 @@ class Heads:
     def __init__(self) -> None:
         self._known: list[tuple[Head, dict[str, Any], int]] = []
 
-    def find(self, data: bytes) -> tuple[dict[str, Any], bytes] | None:
-        """A new scope and the body, where ``data`` is one whole request with a known head, and nothing else."""
+    def find(self, data: bytes) -> tuple[dict[str, Any], bytes, int] | None:
+        """A new scope, what there is of the body, and how many bytes of it are still to come, where ``data`` begins
+        with a known head and has nothing behind the body. Where the body is whole, the scope has its ``BODY``.
+        """
         for head, known, at in self._known:
-            found = head.body(data)
+            found = head.begins(data)
             if found is not None:
+                digits, body, owed = found
                 scope = known.copy()
                 headers = scope["headers"] = known["headers"].copy()
-                headers[at] = (b"content-length", found[0])
-                return scope, found[1]
+                headers[at] = (b"content-length", digits)
+                if not owed:
+                    scope[BODY] = body
+                return scope, body, owed
         return None
 
     def keep(self, data: bytes, scope: Mapping[str, Any]) -> None:

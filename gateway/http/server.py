@@ -53,6 +53,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     _phase = "head"
     _begun = 0
+    _owed = 0
     _head_bytes = 0
     _packet = 0
     _head_at_most = 0
@@ -75,8 +76,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if before == "idle":
             known = self._heads.find(data)
             if known is not None and self.cycle.keep_alive and not self.transport.is_closing():
-                self._take(Cycle(self, known[0], body=known[1]))
+                self._take_known(*known)
                 return
+        elif self._owed:
+            self._take_owed(data)
+            return
         elif before == "head":
             self._head_bytes += len(data)
             self._head_at_most += len(data)
@@ -91,6 +95,26 @@ class GatewayProtocol(HttpToolsProtocol):
             self._end(*_TOO_LARGE)
         elif self._phase != before or self._timer is None:
             self._arm(self.head_timeout if self._phase == "head" else self.body_timeout)
+
+    def _take_known(self, scope: dict[str, Any], body: bytes, owed: int) -> None:
+        """Serve a request whose head came before. The parser, which is between two requests, stays there."""
+        if not owed:
+            self._take(Cycle(self, scope, body=body))
+            return
+        self._take(Cycle(self, scope))
+        self._phase, self._owed = "body", owed
+        self.on_body(body)
+        self._arm(self.body_timeout)
+
+    def _take_owed(self, data: bytes) -> None:
+        body, behind = data[: self._owed], data[self._owed :]
+        self._owed -= len(body)
+        self.on_body(body)
+        if not self._owed:
+            self.on_message_complete()
+            self._disarm()
+            if behind:
+                self.data_received(behind)
 
     def _feed(self, data: bytes | memoryview) -> None:
         try:

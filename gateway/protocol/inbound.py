@@ -32,7 +32,7 @@ class Inbound(msgspec.Struct, frozen=True):
     """What arrived on the endpoint, before anything of it is believed.
 
     ``headers`` has lower-case names; ``repeated`` names those that came more than once. ``authorization`` has every
-    ``Authorization`` value. ``read`` gives the whole body, bounded.
+    ``Authorization`` value. ``body`` is the whole body where it is here already; else ``read`` gives it, bounded.
     """
 
     request_id: str
@@ -42,6 +42,7 @@ class Inbound(msgspec.Struct, frozen=True):
     repeated: frozenset[str]
     authorization: tuple[bytes, ...]
     read: Callable[[], Awaitable[bytes]]
+    body: bytes | None = None
 
 
 def era_of(message: jsonrpc.Message, headers: Mapping[str, str]) -> Era:

@@ -53,6 +53,7 @@ class Metrics:
         self._tallies = (self._requests, self._duration, self._backend, self._limits, self._audit)
         self._ended: list[tuple[str, str, str, str, str, float]] = []
         self._answered: list[tuple[str, float]] = []
+        self._decided: list[tuple[Sequence[Take], Verdict]] = []
         self.up = gauge("backend_up", "1 when the backend answered last.", "route", mode="livemin")
         self.breaker = gauge("breaker_state", "0 closed, 1 half open, 2 open.", "route")
         self.inflight = gauge("inflight", "Calls at the backend now.", "route", mode="livesum")
@@ -84,6 +85,9 @@ class Metrics:
 
     def limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
         """Limits have decided: all allowed, or the one that waits longest refused; ``shadow`` would have."""
+        self._decided.append((takes, verdict))
+
+    def _count_limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
         waiting, refused = self._limits.waiting, verdict.refused
         if refused is not None:
             waiting[(refused.name, "refused")] += 1
@@ -105,8 +109,10 @@ class Metrics:
             self._duration.add((labels[0], labels[1]), seconds)
         for route, seconds in self._answered:
             self._backend.add((route,), seconds)
-        self._ended.clear()
-        self._answered.clear()
+        for takes, verdict in self._decided:
+            self._count_limits(takes, verdict)
+        for waiting in (self._ended, self._answered, self._decided):
+            waiting.clear()
 
     def flush(self) -> None:
         """Give what was tallied to prometheus_client."""

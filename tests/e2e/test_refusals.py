@@ -103,6 +103,16 @@ def test_only_post_is_served_without_a_session(client: Client, method: str) -> N
     assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
 
 
+def test_a_body_over_the_limit_is_a_413_behind_a_head_that_was_served_before(client: Client) -> None:
+    meta = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
+    body = json.dumps(_message("server/discover", params={"_meta": meta})).encode()
+    headers = client.headers() | {"Mcp-Method": "server/discover", "MCP-Protocol-Version": MODERN}
+    with httpx2.Client(trust_env=False, headers=headers) as kept:
+        replies = [kept.post(client.url, content=body.ljust(size)) for size in (300, 400, 500, 65_536, 65_537)]
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 200, 413]
+    assert _error(replies[-1])["code"] == -32600
+
+
 def test_a_body_over_the_limit_is_a_413_by_its_announced_and_by_its_real_length(client: Client) -> None:
     large = json.dumps(_message(params={"x": "y" * 70_000})).encode()
     assert client.post(large).status_code == 413

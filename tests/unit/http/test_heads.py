@@ -1,10 +1,11 @@
 import asyncio
 import json
+from itertools import zip_longest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.http.heads import KEPT, NOTES, Heads
+from gateway.http.heads import BODY, KEPT, NOTES, Heads
 from gateway.http.server import GatewayProtocol
 
 from .test_server import Connection
@@ -29,6 +30,7 @@ class Seeing:
             assert message["type"] == "http.request"
             body, more = body + message["body"], message["more_body"]
         self.notes.append(scope.pop(NOTES, None))
+        assert scope.pop(BODY, body) == body
         self.asked.append(({**scope, "headers": [*scope["headers"]]}, bytes(body)))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
@@ -176,6 +178,44 @@ class Forgetful(Heads):
         pass
 
 
+async def test_a_body_that_comes_later_and_in_parts_is_the_body(monkeypatch):
+    read = Read(monkeypatch)
+    application, connection = connected()
+    for _ in range(2):
+        await connection.send(request())
+    whole = request(b"0123456789")
+    for at in range(len(whole) - 10, len(whole)):
+        connection.protocol.data_received(whole[:at])
+        assert [timer for timer in connection.clock.running() if timer.callback == connection.protocol._end]
+        for byte in whole[at:-1]:
+            connection.protocol.data_received(bytes([byte]))
+        await connection.send(whole[-1:])
+        assert not [timer for timer in connection.clock.running() if timer.callback == connection.protocol._end]
+    assert read.count == 2
+    assert [body for _, body in application.asked][2:] == [b"0123456789"] * 10
+
+
+async def test_a_body_that_does_not_come_in_time_ends_the_connection():
+    _, connection = connected()
+    for _ in range(3):
+        await connection.send(request())
+    connection.protocol.data_received(request(b"0123456789")[:-1])
+    connection.clock.advance(GatewayProtocol.body_timeout)
+    assert connection.transport.writes[-1].startswith(b"HTTP/1.1 408 ")
+    assert connection.transport.closed
+    connection.protocol.connection_lost(None)
+    await asyncio.sleep(0)
+
+
+async def test_what_comes_behind_a_body_is_the_next_request():
+    application, connection = connected()
+    for _ in range(3):
+        await connection.send(request())
+    connection.protocol.data_received(request(b"0123456789")[:-1])
+    await connection.send(b"9" + request(b"next") + request(b"last"))
+    assert [body for _, body in application.asked][3:] == [b"0123456789", b"next", b"last"]
+
+
 async def told(pieces, *, remembering):
     application, connection = connected()
     if not remembering:
@@ -193,6 +233,11 @@ async def told(pieces, *, remembering):
 
 
 @settings(max_examples=300)
-@given(pieces=PIECES)
-async def test_what_is_remembered_changes_nothing_of_what_is_served(pieces):
-    assert await told(pieces, remembering=True) == await told(pieces, remembering=False)
+@given(pieces=PIECES, data=st.data())
+async def test_what_is_remembered_changes_nothing_of_what_is_served(pieces, data):
+    cut = data.draw(st.lists(st.integers(0, 80), max_size=len(pieces)))
+    parts = [
+        part for piece, at in zip_longest(pieces, cut[: len(pieces)], fillvalue=0) for part in (piece[:at], piece[at:])
+    ]
+    parts = [part for part in parts if part]
+    assert await told(parts, remembering=True) == await told(parts, remembering=False)
