@@ -55,7 +55,8 @@ async def carried(
             reply = _as_undeclared(exchange, reply)
         if reply.result is None:
             return _as_tool_result(exchange, reply)
-        if not _asks(call, reply.result):
+        kind = reply.result.get("resultType")
+        if kind is None or kind == _COMPLETE or not _asks(call, kind):
             _note(exchange, policy, call, reply.result)
             return reply
         if exchange.modern:
@@ -80,15 +81,12 @@ def _note(exchange: Exchange, policy: Policy, call: Call, result: JsonObject) ->
             policy.elsewhere.named(call.principal, call.entry.route, unlisted)
 
 
-def _asks(call: Call, result: JsonObject) -> bool:
-    """Whether the backend wants answers of the client.
+def _asks(call: Call, kind: Any) -> bool:
+    """Whether the backend wants answers of the client, by the ``resultType`` of a result that is not complete.
 
     Raises:
         BackendUnavailable: it made a task of the call, which no client was declared to take.
     """
-    kind = result.get("resultType")
-    if kind is None or kind == _COMPLETE:
-        return False
     said = _plain(kind)
     if said == "task":
         raise BackendUnavailable(

@@ -49,14 +49,14 @@ def result(
     reserved for the gateway are dropped. ``left`` is a limit to tell of.
     """
     complete = dict(parts if era == "modern" else legacy_result(parts))
-    meta = _own_meta(complete.get("_meta")) if relayed else dict(complete.get("_meta", {}))
+    given = complete.pop("_meta", None)
+    meta = {} if given is None else _own_meta(given) if relayed else dict(given)
     if era == "modern":
         complete.setdefault("resultType", _COMPLETE)
         meta[revisions.SERVER_INFO] = server_info
     else:
         for name in _MODERN_MEMBERS:
             complete.pop(name, None)
-    complete.pop("_meta", None)
     if left is not None:
         meta[revisions.LIMITS] = limits_told.left_of(left)
     if meta:

@@ -60,7 +60,9 @@ def read(value: Any) -> Message:
     method = value["method"]
     if not isinstance(method, str) or not method or len(method) > MAX_ID_LENGTH:
         raise InvalidRequest('The member "method" must be a non-empty string.')
-    params = _params(value)
+    params = value.get("params", {})
+    if not isinstance(params, dict) or not params.keys() <= _PARAMS:
+        _check_params(params)
     if "id" not in value:
         return Notification(method, params)
     return Request(_id(value["id"]), method, params)
@@ -73,13 +75,10 @@ def id_of(value: Any) -> str | int | None:
     return candidate if usable and len(str(candidate)) <= MAX_ID_LENGTH else None
 
 
-def _params(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    params = value.get("params", {})
+def _check_params(params: Any) -> None:
     if not isinstance(params, dict):
         raise InvalidRequest('The member "params" must be an object.', code=INVALID_PARAMS)
-    if not params.keys() <= _PARAMS:
-        _refuse_lookalikes(params, _PARAMS)
-    return params
+    _refuse_lookalikes(params, _PARAMS)
 
 
 def _response(value: Mapping[str, Any]) -> Response:
