@@ -20,7 +20,7 @@ from gateway.errors import InvalidRequest
 from gateway.models import Listing
 from gateway.protocol.lifecycle import refuse_cursor
 from gateway.routes import Routes
-from gateway.stores.redis_connection import _LOST, _Wire, pack
+from gateway.stores.redis_connection import LOST, _Wire, pack
 
 from ..unit.fakes import AUTH, routes
 
@@ -92,8 +92,8 @@ async def test_any_reply_of_redis_answers_each_command_at_most_once_or_costs_the
     wire.connection_lost(None)
     assert all(future.done() and future.exception() is None for future in waiting)
     answers = [future.result() for future in waiting]
-    first_lost = next((number for number, answer in enumerate(answers) if answer is _LOST), len(answers))
-    assert all(answer is _LOST for answer in answers[first_lost:])
+    first_lost = next((number for number, answer in enumerate(answers) if answer is LOST), len(answers))
+    assert all(answer is LOST for answer in answers[first_lost:])
     assert len(lost) == 1
 
 
