@@ -145,7 +145,7 @@ class Encoder:
         if not frame or len(frame) > _FRAME_LIMIT:
             subject = _json.encode(_tamed(_subject_of(*_SUBJECT(event))))
             frame = b'%b,%b,"arguments":%b' % (_json.encode(_tamed(source))[1:-1], subject[1:-1], arguments)
-        return _ascii(frame)
+        return frame if frame.isascii() and b"\x7f" not in frame else _ascii(frame)
 
     def _subject(self, event: AuditEvent) -> bytes:
         key = _SUBJECT(event)

@@ -161,14 +161,18 @@ class HttpConnection(asyncio.Protocol):
         self._on_event, self._position, self._between, self._hard = on_event, position, idle, hard
         self.exchanges += 1
         self._waiter = waiter = self._loop.create_future()
-        self._arm(until)
+        self._deadline = until
+        if self._timer is None or self._timer_at > until:
+            self._arm(until)
         self._transport.write(message)
         return waiter
 
     def rest(self, seconds: float) -> None:
         """Stay open without a request, at most for ``seconds``; the pool hears when it ends."""
         self._resting = True
-        self._arm(self._loop.time() + seconds)
+        self._deadline = until = self._loop.time() + seconds
+        if self._timer is None or self._timer_at > until:
+            self._arm(until)
 
     def wake(self) -> None:
         """The pool has taken the connection out of its rest."""
@@ -344,10 +348,7 @@ class HttpConnection(asyncio.Protocol):
             self._pool.dropped(self)
 
     def _arm(self, deadline: float) -> None:
-        self._deadline = deadline
         if self._timer is not None:
-            if self._timer_at <= deadline:
-                return
             self._timer.cancel()
         self._timer_at = deadline
         self._timer = self._loop.call_at(deadline, self._due)

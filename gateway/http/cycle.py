@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+AT_ONCE = "gateway.at_once"
+"""The key of a scope with ``Cycle.at_once``: a whole answer without the messages of ASGI."""
+
 
 class Connection(Protocol):
     """What a cycle needs of the connection it belongs to."""
@@ -49,6 +52,7 @@ class Cycle(RequestResponseCycle):
     ) -> None:
         # Sets what uvicorn's own sets, which takes twice as long; a test compares them.
         self.scope = scope
+        scope[AT_ONCE] = self.at_once
         self.transport = connection.transport
         self.flow = connection.flow
         self.logger = connection.logger
@@ -98,22 +102,32 @@ class Cycle(RequestResponseCycle):
                 await super().send(message)
             return
         self._start = None
-        if not self._at_once(start, message):
+        if not self._is_whole(start, message):
             await super().send(start)
             await super().send(message)
 
-    def _at_once(self, start: Any, message: Any) -> bool:
-        """Send a whole answer on a connection that stays; False where it is another, or malformed, and nothing left."""
+    def _is_whole(self, start: Any, message: Any) -> bool:
+        """Send a whole answer at once; False where it is none, or malformed, and nothing left."""
         headers, body = start["headers"], message.get("body", b"")
         lines = [STATUS_LINE[start["status"]], *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
         head = b"".join(lines)
+        return (
+            not message.get("more_body")
+            and (b"content-length", b"%d" % len(body)) in headers
+            and head.count(b"\n") == len(lines)
+            and head.count(b"\r") == len(lines)
+            and b"\nconnection:" not in head
+            and b"\ntransfer-encoding:" not in head
+            and self.at_once(head, body)
+        )
+
+    def at_once(self, head: bytes, body: bytes) -> bool:
+        """Send a whole answer; False, and nothing has left, where the connection does not stay or cannot take it now.
+
+        ``head`` is well-formed, with the length of ``body``; nobody looks at it again.
+        """
         if (
-            message.get("more_body")
-            or (b"content-length", b"%d" % len(body)) not in headers
-            or head.count(b"\n") != len(lines)
-            or head.count(b"\r") != len(lines)
-            or b"\nconnection:" in head
-            or b"\ntransfer-encoding:" in head
+            self.response_started
             or not self.keep_alive
             or self.disconnected
             or self.flow.write_paused

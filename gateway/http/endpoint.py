@@ -13,6 +13,7 @@ import msgspec
 from gateway.errors import InvalidRequest, Refusal
 from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
+from gateway.http.cycle import AT_ONCE
 from gateway.http.heads import BODY, NOTES
 from gateway.http.proxies import TrustedProxies
 from gateway.http.responder import Responder, Silences
@@ -161,7 +162,12 @@ class Endpoint:
     ) -> Responder:
         if not head.may_stream or "mcp-session-id" not in head.headers:
             return Responder(
-                send, headers, may_stream=head.may_stream, conversations=self._conversations, silences=self._silences
+                send,
+                headers,
+                may_stream=head.may_stream,
+                conversations=self._conversations,
+                silences=self._silences,
+                at_once=scope[AT_ONCE],
             )
         responder = ResumableResponder(
             send,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.framing import Head
+from gateway.http.cycle import AT_ONCE
 
 KEPT = 8
 """Heads of one connection; the oldest make way."""
@@ -55,4 +56,6 @@ class Heads:
             return
         if len(self._known) == KEPT:
             del self._known[0]
-        self._known.append((head, {**scope, "headers": [*scope["headers"]], NOTES: {}}, framing[0]))
+        kept = {**scope, "headers": [*scope["headers"]], NOTES: {}}
+        kept.pop(AT_ONCE, None)  # of the request that is served now
+        self._known.append((head, kept, framing[0]))

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.http.cycle import Cycle
+from gateway.http.cycle import AT_ONCE, Cycle
 
 
 def connection():
@@ -43,3 +43,42 @@ async def test_a_client_that_has_left_sends_no_body():
     cycle = Cycle(connection(), {"method": "POST"}, body=b"{}")
     cycle.disconnected = True
     assert await cycle.receive() == {"type": "http.disconnect"}
+
+
+class Written:
+    def __init__(self):
+        self.writes = []
+
+    def write(self, data):
+        self.writes.append(data)
+
+
+def served(**given):
+    of = connection()
+    of.transport = Written()
+    of.flow = SimpleNamespace(write_paused=False)
+    scope = {"method": "POST"}
+    return Cycle(of, scope, **given), scope, of.transport.writes
+
+
+async def test_a_whole_answer_leaves_in_one_write_and_once():
+    cycle, scope, writes = served(body=b"{}")
+    assert scope[AT_ONCE](b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"ok")
+    assert cycle.response_complete
+    assert not scope[AT_ONCE](b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"ok")
+    assert writes == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]
+
+
+async def test_what_has_to_go_the_long_way_does_not_leave_at_once():
+    _, scope, writes = served(keep_alive=False)
+    assert not scope[AT_ONCE](b"head", b"body")
+    left, scope, _ = served()
+    left.disconnected = True
+    assert not scope[AT_ONCE](b"head", b"body")
+    slow, scope, _ = served()
+    slow.flow.write_paused = True
+    assert not scope[AT_ONCE](b"head", b"body")
+    begun, scope, _ = served()
+    begun.response_started = True
+    assert not scope[AT_ONCE](b"head", b"body")
+    assert writes == []

@@ -5,6 +5,7 @@ from itertools import zip_longest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.http.cycle import AT_ONCE
 from gateway.http.heads import BODY, KEPT, NOTES, Heads
 from gateway.http.server import GatewayProtocol
 
@@ -31,6 +32,7 @@ class Seeing:
             body, more = body + message["body"], message["more_body"]
         self.notes.append(scope.pop(NOTES, None))
         assert scope.pop(BODY, body) == body
+        assert scope.pop(AT_ONCE).__self__.scope is scope
         self.asked.append(({**scope, "headers": [*scope["headers"]]}, bytes(body)))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
