@@ -33,6 +33,8 @@ RESOURCE_NOT_FOUND = -32002
 _UNLISTED = "(unlisted resource)"
 """The name that everything counts under which a backend named in a result and lists nowhere."""
 
+_NO_HEADERS: Mapping[str, str] = {}
+
 _OURS = ("_meta", "inputResponses", "requestState", "task")
 """Parameters that do not go on as they came; who asks for a task of 2025-11-25 gets a call."""
 
@@ -129,7 +131,7 @@ async def decided(exchange: Exchange, policy: Policy, entry: Entry, arguments: M
     event.tool, event.route, event.backend_tool = entry.name, entry.route, entry.backend_name
     event.rule, event.scopes_needed = entry.policy.rule, entry.policy.scopes
     event.arguments, event.redact = arguments, exchange.rules.by_name[entry.route].redact
-    headers = _param_headers(exchange, entry, arguments)
+    headers = _param_headers(exchange, entry, arguments) if entry.param_headers else _NO_HEADERS
     call = Call(exchange.principal, entry, exchange.request, arguments, exchange.inbound.toolset, headers)
     exchange.call = call
     for check in policy.checks:
@@ -150,7 +152,7 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     reply = await rounds.carried(exchange, policy, call, outgoing, holder)
     event.backend_ms = reply.seconds * 1000
     event.outcome = _outcome(reply)
-    if exchange.modern and exchange.request.method == "resources/read" and reply.result is not None:
+    if exchange.request.method == "resources/read" and exchange.modern and reply.result is not None:
         reply = replace(reply, result=lifecycle.with_caching_hints(reply.result))
     left = tightest(call.grant.states) if exchange.rules.routes.tell_limits else None
     answer = answers.backend_answer(exchange.request, reply, policy.server_info, left)
@@ -214,8 +216,6 @@ def _unknown(exchange: Exchange, kind: Kind, name: str) -> UnknownTool:
 
 def _param_headers(exchange: Exchange, entry: Entry, arguments: Mapping[str, Any]) -> Mapping[str, str]:
     """Check the mirrored arguments of a modern request and build those that the backend's leg needs."""
-    if not entry.param_headers:
-        return {}
     if exchange.modern:
         schema = entry.definition["inputSchema"]
         rejection = validate_mcp_param_headers(schema, arguments, exchange.inbound.headers)

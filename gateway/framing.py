@@ -51,8 +51,3 @@ class Head(NamedTuple):
         body = data[start + len(behind) :]
         owed = int(digits) - len(body)
         return (digits, body, owed) if owed >= 0 else None
-
-    def body(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """The digits and the body, where ``data`` is one whole message with this head, and nothing else."""
-        found = self.begins(data)
-        return found[:2] if found is not None and not found[2] else None

@@ -283,10 +283,10 @@ class HttpConnection(asyncio.Protocol):
 
     def _again(self, data: bytes, head: Head, headers: dict[bytes, bytes]) -> bool:
         """Take a whole response whose head is that of the last one; most servers change it once a second."""
-        found = head.body(data)
-        if found is None or len(found[1]) > self._max_response:
+        found = head.begins(data)
+        if found is None or found[2] or len(found[1]) > self._max_response:
             return False
-        length, body = found
+        length, body, _ = found
         self._received, self._status, self._body, self._complete = len(data), _OK, [body], True
         self._headers = {**headers, b"content-length": length}
         self._answer()

@@ -116,7 +116,10 @@ class ModernHttp:
             wanted.append(_LOG)
         exchange, response = await self._exchange(request, notify, wanted)
         reply = self._reply(exchange, response, perf_counter() - started)
-        return self._question(request, reply) if _asks(reply.result) else reply
+        kind = reply.result.get("resultType") if reply.result is not None else None
+        if kind is None or kind == _COMPLETE or not _asks(kind):
+            return reply
+        return self._question(request, reply)
 
     async def listen(self, wanted: Mapping[str, Any], notify: Notify, *, idle: float, longest: float) -> BackendReply:
         """Hold one ``subscriptions/listen`` stream open; returns when the backend ends it.
@@ -334,10 +337,7 @@ class ModernHttp:
             raise link.unusable(self._route) from None
 
 
-def _asks(result: Mapping[str, Any] | None) -> bool:
-    kind = result.get("resultType") if result is not None else None
-    if kind is None or kind == _COMPLETE:
-        return False
+def _asks(kind: msgspec.Raw) -> bool:
     try:
         return bool(msgspec.json.decode(kind) == "input_required")  # however it is escaped
     except msgspec.DecodeError:

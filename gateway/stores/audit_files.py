@@ -61,6 +61,7 @@ class FileSink:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
+        self._name = str(path)
         self._key = key
         self._rotation = rotation
         self._rotates_from = -math.inf
@@ -136,7 +137,7 @@ class FileSink:
                 self._file, self._end, self._began = os.fstat(self._descriptor), -1, None
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):
-                found = self._path.stat()
+                found = os.stat(self._name)
                 if os.path.samestat(found, self._file):
                     return self._descriptor, found.st_size
             os.close(self._descriptor)

@@ -111,7 +111,8 @@ class RedisLimits:
             decision = await self._by_text(plan.arguments, decision)
         if decision is None:
             return await self._without_redis(plan.takes)
-        return self._verdict(plan, decision)
+        refused, wait, *ahead = decision
+        return verdict_of(plan.takes, plan.costs, ahead, refused=refused - 1, wait=wait)
 
     async def _take_and_hold(self, plan: _Plan) -> Verdict:
         """The same with a lease for the concurrency limits, which the verdict gives back."""
@@ -125,7 +126,8 @@ class RedisLimits:
         if decision is None:
             verdict = await self._without_redis(takes)
         else:
-            verdict = self._verdict(plan, decision)
+            refused, wait, *ahead = decision
+            verdict = verdict_of(takes, plan.costs, ahead, refused=refused - 1, wait=wait)
         held = [take.key for take in takes if take.limit.concurrent and take.limit not in verdict.watching]
         if verdict.refused is not None or not held:
             return verdict
@@ -133,10 +135,6 @@ class RedisLimits:
         counted = verdict.release or self._local.hold(held)
         release = self._leases.keep(name, [_PREFIX + key for key in held], counted)
         return replace(verdict, release=release)
-
-    def _verdict(self, plan: _Plan, decision: list[int]) -> Verdict:
-        refused, wait, *ahead = decision
-        return verdict_of(plan.takes, plan.costs, ahead, refused=refused - 1, wait=wait)
 
     def _plan(self, takes: tuple[Take, ...]) -> _Plan:
         """The same tuple comes back for every call of a caller to a tool: found by identity, which its plan keeps."""
