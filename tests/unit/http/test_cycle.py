@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -82,3 +84,19 @@ async def test_what_has_to_go_the_long_way_does_not_leave_at_once():
     begun.response_started = True
     assert not scope[AT_ONCE](b"head", b"body")
     assert writes == []
+
+
+async def test_nothing_of_a_request_waits_for_the_garbage_collector():
+    cycle, _, _ = served(body=b"{}")
+
+    async def application(scope, receive, send):
+        scope[AT_ONCE](b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"ok")
+
+    gc.disable()
+    try:
+        await cycle.run_asgi(application)
+        gone = weakref.ref(cycle)
+        del cycle
+        assert gone() is None
+    finally:
+        gc.enable()
