@@ -25,7 +25,7 @@ from gateway.audit import (
     render_heads,
     sign,
 )
-from gateway.stores.audit_rotation import Rotation, began_at
+from gateway.stores.audit_rotation import Rotation, began_at, former_files
 
 HEAD_INTERVAL = 0.1
 """Seconds between two writings of the head. A tail cut off after a crash within it is not found."""
@@ -149,7 +149,7 @@ class FileSink:
         Done when the file is opened, to find out whether it can be written, and for the first record again: others
         may have written since.
         """
-        last = _last_line(descriptor, size)
+        last = _last_line(descriptor, size) if size else _last_of_former(self._path)
         heads = read_heads(self._path) or {}
         former = next(reversed(heads.values())).hash if heads else START
         self._link = self._link._replace(hash=line_hash(last) if last is not None else former)
@@ -227,6 +227,16 @@ def _last_line(descriptor: int, size: int) -> bytes | None:
         return None
     start = _line_start(descriptor, size - 1)
     return os.pread(descriptor, size - 1 - start, start)
+
+
+def _last_of_former(path: Path) -> bytes | None:
+    """The last line of the file that was rotated last: the heads may lag behind it."""
+    former = [each for each in former_files(path) if each.suffix != ".gz"][-1:]
+    if not former:
+        return None
+    with suppress(OSError), former[0].open("rb") as file:
+        return _last_line(file.fileno(), os.fstat(file.fileno()).st_size)
+    return None
 
 
 def read_heads(path: Path) -> dict[str, Head] | None:

@@ -34,11 +34,10 @@ class Rotation:
         Raises:
             OSError: it cannot be renamed.
         """
-        moment = datetime.fromtimestamp(now, UTC)
-        target = _named(path, moment)
-        while target.exists():
-            moment += timedelta(microseconds=1)
-            target = _named(path, moment)
+        former = former_files(path)
+        target = _named(path, datetime.fromtimestamp(now, UTC))
+        if former and former[-1].name.removesuffix(".gz") >= target.name:  # the clock stood still, or went back
+            target = _named(path, _moment_of(path, former[-1]) + timedelta(microseconds=1))
         path.rename(target)
         if self.keep is not None:
             for old in former_files(path)[: -self.keep]:
@@ -64,3 +63,8 @@ def began_at(first: bytes) -> float | None:
 
 def _named(path: Path, moment: datetime) -> Path:
     return path.with_name(f"{path.name}.{moment:%Y%m%dT%H%M%S.%f}Z")
+
+
+def _moment_of(path: Path, former: Path) -> datetime:
+    text = former.name.removesuffix(".gz")[len(path.name) + 1 :]
+    return datetime.strptime(text, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)

@@ -118,6 +118,14 @@ def test_files_of_one_moment_have_names_of_their_own(path: Path, clock: Clock) -
     assert [ids(file) for file in [*former_files(path), path]] == [["a", "b"], ["c", "d"], ["e", "f"]]
 
 
+def test_files_stay_in_their_order_where_the_clock_goes_back(path: Path, clock: Clock) -> None:
+    sink = sink_of(path, clock)
+    for name in "abcdef":
+        sink.write([Encoder().encode(AuditEvent(name), "request", clock.now)], sync=False)
+        clock.now -= 5
+    assert [ids(file) for file in [*former_files(path), path]] == [["a", "b"], ["c", "d"], ["e", "f"]]
+
+
 def test_processes_that_share_a_file_rotate_it_together(path: Path) -> None:
     children = [subprocess.Popen([sys.executable, "-c", CHILD, str(path), name]) for name in ("a", "b", "c")]
     assert [child.wait(60) for child in children] == [0, 0, 0]
