@@ -69,7 +69,10 @@ class Cycle(RequestResponseCycle):
 
     @property
     def message_event(self) -> asyncio.Event:  # type: ignore[override]
-        """That something happened to the request; most are whole, and nobody waits."""
+        """That something happened to the request; most are whole, and nobody waits.
+
+        Of uvicorn's cycle it is a plain attribute; making an event for each request costs half a microsecond.
+        """
         if self._arrival is None:
             self._arrival = _Arrival()
         return self._arrival

@@ -106,17 +106,14 @@ def _judge(fuzzed: Fuzzed) -> None:
     records: dict[str, list[dict[str, Any]]] = {}
 
     def lacking() -> list[Any]:
-        """What still lacks, for the reader of a failure."""
+        """What still lacks: intents without an outcome, and answers without a record."""
         records.clear()
         for record in fuzzed.gateway.records():
             records.setdefault(record["request_id"], []).append(record)
         open_ones = [last[-1] for last in records.values() if last[-1]["outcome"] is None]
         return [*open_ones, *(fuzzed.answered.keys() - records.keys())]
 
-    deadline = time.monotonic() + 60
-    while lacking() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert lacking() == []
+    until(lambda: not lacking(), 60)
     for of_one in records.values():
         _judge_records(of_one, fuzzed.answered.get(of_one[0]["request_id"]))
     log = fuzzed.gateway.log
