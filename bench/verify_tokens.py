@@ -13,11 +13,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import jwt
-
 from gateway import tokens
 from gateway.devtokens import Algorithm, DevIssuer
-from gateway.policy.authenticate import TokenAuthenticator
+from gateway.policy.authenticate import TokenAuthenticator, signed_by
 from gateway.routes import Auth
 
 ISSUER, RESOURCE = "https://idp.example.com", "https://mcp.example.com/mcp"
@@ -43,7 +41,7 @@ async def measure(algorithm: Algorithm) -> tuple[float, float, float]:
     issuer = DevIssuer.create(ISSUER, algorithm=algorithm)
     auth = Auth.model_validate({"resource": RESOURCE, "issuers": [{"issuer": ISSUER}]})
     known, new, alone = [], [], []
-    scheme, key = jwt.get_algorithm_by_name(algorithm), issuer.key.public_key()
+    key = issuer.key.public_key()
     for _ in range(BATCHES):
         authenticate = TokenAuthenticator(auth, Keys(issuer))
         headers = [[f"Bearer {issuer.mint(f'agent-{n}', SCOPES, RESOURCE)}".encode()] for n in range(NEW)]
@@ -54,7 +52,7 @@ async def measure(algorithm: Algorithm) -> tuple[float, float, float]:
         parts = [tokens.take_apart(header.removeprefix(b"Bearer ")) for (header,) in headers]
         began = time.process_time()
         for part in parts:
-            assert scheme.verify(part.signed, key, part.signature)
+            assert signed_by(key, part, algorithm)
         alone.append((time.process_time() - began) / NEW)
         header = headers[0]
         began = time.process_time()

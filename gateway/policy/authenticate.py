@@ -19,6 +19,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.exceptions import CryptoError
+from nacl.signing import VerifyKey
 
 from gateway import tokens
 from gateway.errors import Unauthenticated
@@ -154,7 +157,7 @@ class TokenAuthenticator:
         keys = await self._keys.find(issuer.issuer, token.header.get("kid"), algorithm)
         if not keys:
             raise tokens.refusal("unknown_key")
-        if not any(_signed_by(key, token, algorithm) for key in keys[:_MAX_KEYS_TRIED]):
+        if not any(signed_by(key, token, algorithm) for key in keys[:_MAX_KEYS_TRIED]):
             raise tokens.refusal("bad_signature")
         return self._principal(issuer, token.claims)
 
@@ -235,9 +238,13 @@ class TokenAuthenticator:
         self._refused.clear()
 
 
-def _signed_by(key: Any, token: tokens.Token, algorithm: str) -> bool:
-    scheme = jwt.get_algorithm_by_name(algorithm)
+def signed_by(key: Any, token: tokens.Token, algorithm: str) -> bool:
+    """Whether the signature is this key's (RFC 7515 section 5.2, RFC 8037 for Ed25519)."""
     try:
+        if algorithm == "EdDSA" and isinstance(key, Ed25519PublicKey):
+            VerifyKey(key.public_bytes_raw()).verify(token.signed, token.signature)
+            return True
+        scheme = jwt.get_algorithm_by_name(algorithm)
         return scheme.verify(token.signed, scheme.prepare_key(key), token.signature)
-    except (jwt.PyJWTError, TypeError, ValueError):  # a key of another family or curve
+    except (jwt.PyJWTError, CryptoError, TypeError, ValueError):  # a key of another family or curve
         return False
