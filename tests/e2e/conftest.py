@@ -44,7 +44,7 @@ def deploy_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey-e2e")) as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey-e2e")) as server:
         yield f"redis://127.0.0.1:{server.port}/0"
 
 

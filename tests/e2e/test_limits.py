@@ -428,7 +428,7 @@ def test_a_failover_under_sentinels_interrupts_a_limit_for_seconds_and_loses_not
 
 
 def test_while_redis_is_away_closed_means_that_nobody_may_call(gateway: Start, raw: RawBackend, tmp_path: Path) -> None:
-    with ValkeyServer(data_dir=tmp_path / "valkey") as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
         served = gateway(
             _routes(raw, "{name: four, per: principal, limit: 4, window: 60s}"),
             GATEWAY_REDIS_URL=f"redis://127.0.0.1:{server.port}/0",

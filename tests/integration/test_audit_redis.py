@@ -158,14 +158,19 @@ def test_a_touched_stream_is_found_out(valkey_url: str, stream: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
-    sinks = [RedisSink(valkey_url, "audit-exported", name, KEY) for name in ("one", "two")]
+def exported_stream(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tmp_path_factory.mktemp("audit-exported").name  # the module's fixtures may be made again
+
+
+@pytest.fixture(scope="module")
+def exported(valkey_url: str, exported_stream: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    sinks = [RedisSink(valkey_url, exported_stream, name, KEY) for name in ("one", "two")]
     for at in range(6):
         sinks[at % 2].write(bodies(f"{at}a", f"{at}b"), sync=False)
     for sink in sinks:
         sink.close()
     path = tmp_path_factory.mktemp("exported") / "audit.jsonl"
-    assert export(valkey_url, "audit-exported", path) == 12
+    assert export(valkey_url, exported_stream, path) == 12
     return path, path.read_bytes()
 
 
@@ -174,9 +179,9 @@ def test_an_export_verifies_like_its_stream(exported: tuple[Path, bytes]) -> Non
     assert (report.problems, report.records, report.writers, report.signed) == ((), 12, 2, True)
 
 
-def test_an_export_never_replaces_a_file(valkey_url: str, exported: tuple[Path, bytes]) -> None:
+def test_an_export_never_replaces_a_file(valkey_url: str, exported_stream: str, exported: tuple[Path, bytes]) -> None:
     with pytest.raises(FileExistsError):
-        export(valkey_url, "audit-exported", exported[0])
+        export(valkey_url, exported_stream, exported[0])
 
 
 # The command
