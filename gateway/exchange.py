@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from gateway.ports import (
     Hub,
     Sessions,
     Span,
+    T,
     Tracer,
 )
 from gateway.protocol import clients
@@ -120,6 +121,10 @@ class OfRequest:
     def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
         self._channel.begin(session_id, request_id, resumable=resumable)
+
+    async def part(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """See ``ports.Channel``."""
+        return await self._channel.part(work)
 
     async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
         """See ``ports.Channel``."""

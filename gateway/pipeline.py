@@ -351,8 +351,8 @@ class Pipeline:
         path.event.method = "batch"  # stays on record where a client leaves before the last part
         parts: list[bytes] = []
         for index, (value, raw) in enumerate(zip(values, _SPLIT.decode(body), strict=True)):
-            part = await self._part(path, principal, value, bytes(raw), channel, index)
-            if part.body:
+            part = await channel.part(self._part(path, principal, value, bytes(raw), channel, index))
+            if part is not None and part.body:
                 parts.append(part.body)
         path.in_parts = True
         return Answer(200, b"[" + b",".join(parts) + b"]") if parts else Answer(202)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from gateway.audit import AuditEvent
 from gateway.models import BackendReply, BackendRequest, Call, JsonObject, Limit, LimitState, Principal
+
+T = TypeVar("T")
 
 Check = Callable[[Call], Awaitable[None]]
 """A policy step: returns to allow, raises a ``Refusal`` to deny; there is no third way."""
@@ -22,10 +24,12 @@ class Channel(Protocol):
     """The way to a client while its request runs."""
 
     def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
-        """The request is of this legacy session: its client may cancel it and may be asked.
+        """The request is of this legacy session: its client may cancel it and may be asked, and with ``resumable``
+        knows how to leave the answer's stream and come back to it."""
+        ...
 
-        With ``resumable`` the client knows how to leave the answer's stream and come back to it.
-        """
+    async def part(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do the work of one message of a batch; None where its client cancelled it, which ends no other."""
         ...
 
     @property
@@ -329,8 +333,8 @@ class Relay(Protocol):
         """The same without an answer: never waits, never raises, may get lost. In order for one address."""
         ...
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Tell every process, this one included."""
+    def publish(self, topic: str, payload: bytes, *, here: bool = True) -> None:
+        """Tell every process; ``here``: this one too."""
         ...
 
     def serve(self, topic: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:

@@ -98,8 +98,9 @@ class Replicas:
             self._relay.tell(there, "answer", encode([session_id, response]))
 
     def cancel(self, session_id: str, request_id: Any) -> None:
-        """Nobody knows where the request runs, so everybody is told."""
-        self._relay.publish("cancel", encode([session_id, request_id]))
+        """Nobody knows where the request runs, so everybody is told; here at once, before a later one has its id."""
+        self._conversations.cancel(session_id, request_id)
+        self._relay.publish("cancel", encode([session_id, request_id]), here=False)
 
     # ports.Elsewhere
 

@@ -167,6 +167,7 @@ P5
     e2e/test_resuming.py::test_another_session_gets_nothing_of_it_but_its_own_stream
     unit/http/test_conversations.py::test_an_answer_of_another_session_or_to_another_question_is_dropped
     unit/http/test_conversations.py::test_nothing_else_cancels_it
+    unit/test_cancelled_batches.py::test_two_requests_with_one_id_are_both_cancelled_by_it_and_neither_when_the_other_ends
   Ids that clients share, many at once.
     integration/test_modern_backend.py::test_ids_are_never_used_twice
     e2e/test_streams.py::test_many_calls_at_once_keep_their_progress_apart
@@ -302,6 +303,8 @@ P12
     e2e/test_cancelled_calls.py::test_a_thousand_calls_that_were_given_up_leave_nothing_behind
     integration/test_route_backend.py::test_of_a_thousand_cancelled_calls_no_task_stream_session_descriptor_or_child_is_left
   A legacy client that cancels by notification, comes back, or ends its session.
+    e2e/test_replicas.py::test_a_legacy_client_may_cancel_at_the_other_replica
+    unit/test_cancelled_batches.py::test_every_request_of_a_batch_that_is_not_cancelled_while_it_runs_has_one_answer
     e2e/test_resuming.py::test_a_call_that_was_left_can_still_be_cancelled
     e2e/test_resuming.py::test_the_end_of_the_session_ends_a_call_that_was_left
 

@@ -1,6 +1,9 @@
 """Requests of legacy clients that run, and what they are asked meanwhile: who may cancel what, who answers what.
 
 A client's answer comes in a POST of its own. The id of a question says which process waits for it.
+
+Requests that run at the same time must have different ids (2025-11-25, ``basic/index``). Where a client breaks that, a
+cancellation means all that have the id: which of them cannot be known, and no replica sees the requests of another.
 """
 
 from __future__ import annotations
@@ -8,11 +11,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.errors import ClientSilent
 
 _Key = tuple[str, str | int]
+
+
+class Running(NamedTuple):
+    """A request that runs; ``task`` serves it."""
+
+    session_id: str
+    request_id: str | int
+    task: asyncio.Task[Any] | None
 
 
 class Conversations:
@@ -21,26 +32,29 @@ class Conversations:
     def __init__(self, here: str) -> None:
         self._here = here
         self._numbers = itertools.count(1)
-        self._running: dict[_Key, asyncio.Task[Any]] = {}
+        self._running: dict[_Key, list[asyncio.Task[Any]]] = {}
         self._waiting: dict[_Key, asyncio.Future[Mapping[str, Any]]] = {}
 
-    def begin(self, session_id: str, request_id: str | int) -> _Key:
+    def begin(self, session_id: str, request_id: str | int) -> Running:
         """The current task serves this request of the session."""
-        key = (session_id, request_id)
         task = asyncio.current_task()
         if task is not None:
-            self._running[key] = task
-        return key
+            self._running.setdefault((session_id, request_id), []).append(task)
+        return Running(session_id, request_id, task)
 
-    def end(self, key: _Key) -> None:
-        """The request has ended."""
-        self._running.pop(key, None)
+    def end(self, running: Running) -> None:
+        """The request has ended. Idempotent."""
+        key = running.session_id, running.request_id
+        tasks = self._running.get(key, [])
+        if running.task is not None and running.task in tasks:
+            tasks.remove(running.task)
+            if not tasks:
+                del self._running[key]
 
     def cancel(self, session_id: str, request_id: Any) -> None:
         """See ``ports.Conversations``."""
         if isinstance(request_id, str | int) and not isinstance(request_id, bool):
-            task = self._running.pop((session_id, request_id), None)
-            if task is not None:
+            for task in self._running.pop((session_id, request_id), ()):
                 task.cancel()
 
     def question(self, session_id: str) -> tuple[str, asyncio.Future[Mapping[str, Any]]]:

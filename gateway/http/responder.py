@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 from gateway.errors import ClientSilent
-from gateway.http.conversations import Conversations
+from gateway.http.conversations import Conversations, Running
+from gateway.ports import T
 from gateway.protocol.answers import Answer
 from gateway.protocol.strict_json import encode
 
@@ -55,7 +56,7 @@ class Responder:
         self._may_stream = may_stream
         self._conversations = conversations
         self._silences = silences or Silences()
-        self._of: tuple[str, str | int] | None = None
+        self._of: Running | None = None
         self._ended = False
         self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._wake: asyncio.Event | None = None
@@ -72,11 +73,24 @@ class Responder:
         if self._conversations is not None:
             self._of = self._conversations.begin(session_id, request_id)
 
+    async def part(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """See ``ports.Channel``."""
+        task = asyncio.get_running_loop().create_task(work)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            mine = asyncio.current_task()
+            if mine is None or mine.cancelling():
+                raise
+            return None
+        finally:
+            self._over()
+
     async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
         """See ``ports.Channel``."""
         if self._conversations is None or self._of is None or not self._may_stream:
             raise ClientSilent("The client takes no requests of the server on this connection.")
-        session_id = self._of[0]
+        session_id = self._of.session_id
         number, waiting = self._conversations.question(session_id)
         asked = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         self._write(encode(asked))
@@ -103,7 +117,8 @@ class Responder:
         if self._pump is None:
             await self._plain(answer)
             return
-        self._waiting.append(event(answer.body))
+        if answer.body:
+            self._waiting.append(event(answer.body))
         self._may_stream = False
         self._wake_up()
         await self._pump

@@ -71,8 +71,10 @@ class MemoryRelay:
         if there == self._here:
             self.publish(topic, payload)
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Start the handler."""
+    def publish(self, topic: str, payload: bytes, *, here: bool = True) -> None:
+        """Start the handler, unless only others are meant."""
+        if not here:
+            return
         try:
             self.begin(topic, payload)
         except RelayLost as lost:

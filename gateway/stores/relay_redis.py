@@ -188,9 +188,9 @@ class RedisRelay:
         else:
             self._post(Head("tell", self.here, there, topic), payload)
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, *, here: bool = True) -> None:
         """See ``ports.Relay``."""
-        self._local.publish(topic, payload)
+        self._local.publish(topic, payload, here=here)
         self._post(Head("tell", self.here, EVERYBODY, topic), payload)
 
     def _post(self, head: Head, payload: bytes, patience: float = _PATIENCE) -> Parcel:

@@ -209,6 +209,16 @@ def test_every_message_of_a_batch_is_on_record(served: Gateway) -> None:
     until(lambda: outcomes() == expected)
 
 
+def test_a_cancellation_ends_no_request_of_a_batch_that_does_not_run(served: Gateway) -> None:
+    client = served.client("raw")
+    client.initialize("2025-03-26")
+    assert client.session is not None
+    cancelled = {"method": "notifications/cancelled", "params": {"requestId": 4}}
+    reply = client.post(_batch(cancelled, *MIXED, cancelled), Mcp_Session_Id=client.session)
+    assert [answer["id"] for answer in reply.json()] == [1, "two", 3, 4, 5]
+    assert "result" in reply.json()[3]
+
+
 def test_an_empty_batch_is_no_message(served: Gateway) -> None:
     client = served.client("raw")
     client.initialize("2025-03-26")

@@ -105,6 +105,24 @@ def test_a_legacy_client_may_answer_at_the_other_replica(replicas: tuple[Gateway
         stream.until(b"Ada")
 
 
+def test_a_legacy_client_may_cancel_at_the_other_replica(replicas: tuple[Gateway, Gateway]) -> None:
+    here, there = (replica.client() for replica in replicas)
+    here.initialize()
+    there.session = here.session
+
+    def running() -> int:
+        stats = here.legacy("tools/call", {"name": "asking__stats", "arguments": {}})
+        count: int = json.loads(text_of(stats))["running"]
+        return count
+
+    hang = {"jsonrpc": "2.0", "id": "hang", "method": "tools/call", "params": {"name": "asking__hang", "arguments": {}}}
+    with opened(here, hang):
+        until(lambda: running() == 1)
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "hang"}}
+        assert there.post(cancelled, Mcp_Session_Id=str(there.session)).status_code == 202
+        until(lambda: running() == 0)
+
+
 def test_a_session_ended_at_one_replica_has_ended_at_the_other(replicas: tuple[Gateway, Gateway]) -> None:
     here, there = (replica.client() for replica in replicas)
     here.initialize()

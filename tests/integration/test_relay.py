@@ -164,6 +164,21 @@ async def test_what_is_published_reaches_the_publisher_too(relay: Relay) -> None
     assert heard == [b"1", b"2"]
 
 
+async def test_what_is_published_to_others_does_not_reach_the_publisher(relay: Relay) -> None:
+    heard: list[bytes] = []
+
+    async def hear(payload: bytes) -> bytes:
+        heard.append(payload)
+        return b""
+
+    relay.serve("news", hear)
+    relay.publish("news", b"1", here=False)
+    relay.publish("news", b"2")
+    await until(lambda: len(heard) >= 1)
+    assert await relay.ask(relay.here, "echo", b"", 5.0) == b""
+    assert heard == [b"2"]
+
+
 async def test_a_question_that_is_given_up_ends_its_handler(relay: Relay) -> None:
     hanging = Hanging()
     relay.serve("hang", hanging)

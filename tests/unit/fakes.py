@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import copy
 from typing import Any
@@ -23,7 +23,7 @@ from gateway.policy.authorize import authorize
 from gateway.policy.failed_authentications import FailedAuthentications
 from gateway.policy.rate_limit import RateLimit
 from gateway.policy.validate import Validate
-from gateway.ports import NO_TRACING, Check, Notify, SessionState, Take, Tracer, Verdict
+from gateway.ports import NO_TRACING, Check, Conversations, Notify, SessionState, T, Take, Tracer, Verdict
 from gateway.protocol import lifecycle, revisions
 from gateway.protocol.answers import Answer
 from gateway.protocol.inbound import Inbound
@@ -163,6 +163,9 @@ class FakeChannel:
 
     def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
         self.begun.append((session_id, request_id, resumable))
+
+    async def part(self, work: Coroutine[Any, Any, T]) -> T | None:
+        return await work
 
     def dispatched(self) -> None:
         self.left += 1
@@ -324,6 +327,7 @@ class Core:
         checks: tuple[Check, ...] | None = None,
         tracer: Tracer = NO_TRACING,
         failures_per_minute: int = 0,
+        conversations: Conversations | None = None,
     ) -> None:
         self.routes = routes(text)
         self.listings = {listing.route: listing for listing in (LISTINGS if listings is None else listings)}
@@ -345,7 +349,7 @@ class Core:
             server_info=SERVER_INFO,
             states=self.states,
             sessions=self.sessions,
-            conversations=self.conversations,
+            conversations=conversations or self.conversations,
             hub=self.hub,
             elsewhere=self.elsewhere,
             tracer=tracer,

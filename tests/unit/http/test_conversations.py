@@ -65,6 +65,15 @@ async def test_a_request_that_has_ended_is_not_cancelled() -> None:
     assert not await settled(task)
 
 
+async def test_what_has_the_same_id_is_cancelled_together_and_ends_alone() -> None:
+    conversations = Conversations(HERE)
+    (first, key), (second, _), (third, _) = [await running(conversations, "s", 1) for _ in range(3)]
+    conversations.end(key)
+    conversations.end(key)
+    conversations.cancel("s", 1)
+    assert [await settled(task) for task in (first, second, third)] == [False, True, True]
+
+
 async def test_a_client_may_cancel_twice() -> None:
     conversations = Conversations(HERE)
     task, _ = await running(conversations, "s", 1)

@@ -275,6 +275,53 @@ async def test_a_request_may_be_cancelled_until_its_answer() -> None:
         assert await task == expected
 
 
+async def begun(responder: Responder, cancelled: Conversations | None = None) -> str:
+    """A message of a batch, that its client may cancel while it runs."""
+    responder.begin(SESSION, 1)
+    if cancelled is not None:
+        cancelled.cancel(SESSION, 1)
+    await asyncio.sleep(0)
+    return "answer"
+
+
+async def test_a_part_that_its_client_cancels_ends_alone() -> None:
+    conversations = Conversations("here")
+    responder = made(Wire(), conversations=conversations)
+    assert await responder.part(begun(responder, conversations)) is None
+    assert await responder.part(begun(responder)) == "answer"
+    conversations.cancel(SESSION, 1)
+    assert await responder.part(begun(responder)) == "answer"
+
+
+async def test_a_client_that_leaves_ends_the_part_that_runs_and_the_rest() -> None:
+    responder = made(Wire(), conversations=Conversations("here"))
+    ended: list[str] = []
+
+    async def hanging() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("part")
+
+    task = asyncio.ensure_future(responder.part(hanging()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["part"]
+
+
+async def test_a_stream_of_which_no_answer_is_left_ends_without_one() -> None:
+    wire = Wire()
+    responder = made(wire)
+    responder.notify("notifications/message", {"level": "info"})
+    await wire.until(b"notifications/message")
+    await responder.finish(Answer(202))
+    assert wire.over
+    assert [message["method"] for message in wire.messages] == ["notifications/message"]
+
+
 # Events
 
 
