@@ -6,14 +6,15 @@ import asyncio
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
-from gateway.definitions.lock import NAMED_BY, SECTIONS, Lock, Pin, Pins, pin, render
+from gateway.cli.output import NO, UNUSABLE, as_json, fail, out, printable
+from gateway.definitions.lock import NAMED_BY, SECTIONS, Lock, Pin, Pins, differing, pin, place_of, render
 from gateway.definitions.lock_file import lock_path, read_lock, write_lock
 from gateway.errors import ConfigError
 from gateway.models import Kind, Listing
@@ -24,6 +25,25 @@ _Flat = Mapping[str, Mapping[_Key, Pin]]
 """Pins by route, and within it by kind and name."""
 
 _Chosen = tuple[str, _Key | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An entry that is not as the lock has it; ``fields`` are the members that differ, where both have it."""
+
+    route: str
+    kind: Kind
+    name: str
+    change: str
+    fields: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.change:<7}  {place_of(self.route, self.name, self.kind)}"
+        return f"{text}  ({', '.join(self.fields)})" if self.fields else text
+
+    def as_dict(self) -> dict[str, Any]:
+        told = {"route": self.route, self.kind: self.name, "change": self.change}
+        return {**told, "fields": list(self.fields)} if self.fields else told
 
 
 def lock(
@@ -52,17 +72,28 @@ def lock(
     chosen = _chosen(only or [], routes)
     listings = asyncio.run(listings_of(routes))
     unreached = [route.name for route in routes.routes if route.name not in listings and _concerns(chosen, route.name)]
-    old = _flat(before.pins)
-    new = _merged(old, _found(routes, listings), chosen, keep=set(unreached))
+    old, found = _flat(before.pins), _found(routes, listings)
+    _refuse_absent(chosen, old, found, unreached)
+    new = _merged(old, found, chosen, keep=set(unreached))
     after = Lock({route: _by_kind(pins) for route, pins in new.items()})
     changes = list(_changes(old, new))
     if not check and (changes or before.missing):
-        write_lock(target, after)
+        _write(target, after)
     if json_output:
-        as_json({"file": str(target), "written": not check, "changes": changes, "unreached": unreached})
+        told = [change.as_dict() for change in changes]
+        as_json({"file": str(target), "written": not check, "changes": told, "unreached": unreached})
     else:
-        _say(target, before, after, changes, unreached, check=check)
+        _say_difference(target, before, after, check=check)
+        _say_changes(changes, unreached, told_each=check or not before.missing)
+        _say_verdict(target, routes, after, changes, check=check)
     raise typer.Exit(NO if unreached or (check and changes) else 0)
+
+
+def _write(target: Path, lock: Lock) -> None:
+    try:
+        write_lock(target, lock)
+    except OSError as error:
+        fail(f"{target} cannot be written: {error.strerror}", UNUSABLE)
 
 
 def _chosen(only: Iterable[str], routes: Routes) -> set[_Chosen]:
@@ -85,6 +116,15 @@ def _parsed(one: str) -> _Chosen:
     return route, (kind, name) if kind is not None and slash else ("tool", rest)
 
 
+def _refuse_absent(chosen: set[_Chosen], old: _Flat, found: _Flat, unreached: Iterable[str]) -> None:
+    """End where an entry is meant that is neither listed nor approved: a typing error would pass for an approval."""
+    for route, key in sorted(chosen, key=str):
+        if key is not None and route not in unreached and key not in {*old.get(route, {}), *found.get(route, {})}:
+            kind, name = key
+            place = printable(place_of(route, name, kind))
+            fail(f"{place} is neither exposed nor in the lock; mcp-gateway lock --check names what differs")
+
+
 def _concerns(chosen: set[_Chosen], route: str, key: _Key | None = None) -> bool:
     if not chosen:
         return True
@@ -94,16 +134,18 @@ def _concerns(chosen: set[_Chosen], route: str, key: _Key | None = None) -> bool
 
 
 def _found(routes: Routes, listings: Mapping[str, Listing]) -> _Flat:
-    """What is exposed, by the definitions that the backends sent."""
+    """What is exposed and pinned, by the definitions that the backends sent."""
     from gateway import catalog
+
+    by_name = {route.name: route.effective.pins for route in routes.routes}
 
     built = catalog.build(routes, listings)
     exposed = {(entry.route, kind, entry.backend_name) for kind in SECTIONS for entry in built.entries(None, kind)}
     found: dict[str, dict[_Key, Pin]] = {}
     for route, listing in listings.items():
         pins = found.setdefault(route, {})
-        for kind, definitions in _listed(listing).items():
-            for definition in definitions:
+        for kind in filter(by_name[route].approves, SECTIONS):
+            for definition in _listed(listing)[kind]:
                 name = definition.get(NAMED_BY[kind])
                 if isinstance(name, str) and (route, kind, name) in exposed and (kind, name) not in pins:
                     pins[kind, name] = pin(definition)
@@ -147,18 +189,23 @@ def _merged(before: _Flat, found: _Flat, chosen: set[_Chosen], *, keep: set[str]
     return merged
 
 
-def _changes(before: _Flat, after: _Flat) -> Iterable[dict[str, str]]:
+def _changes(before: _Flat, after: _Flat) -> Iterable[_Change]:
+    """In the order of the file."""
     for route in sorted({*before, *after}):
         old, new = before.get(route, {}), after.get(route, {})
         for kind, name in sorted({*old, *new}, key=lambda key: (list(SECTIONS).index(key[0]), key[1])):
             key = kind, name
             if key not in old or key not in new:
-                yield {"route": route, kind: name, "change": "new" if key in new else "gone"}
+                yield _Change(route, kind, name, "new" if key in new else "gone")
             elif old[key].sha256 != new[key].sha256:
-                yield {"route": route, kind: name, "change": "changed"}
+                fields = differing(old[key].definition, new[key].definition)
+                yield _Change(route, kind, name, "changed", fields)
 
 
-def _say(target: Path, before: Lock, after: Lock, changes: list[Any], unreached: list[str], *, check: bool) -> None:
+def _say_difference(target: Path, before: Lock, after: Lock, *, check: bool) -> None:
+    """As a diff; of a file that is made now there is nothing to compare."""
+    if before.missing and not check:
+        return
     lines = difflib.unified_diff(
         [] if before.missing else render(before).splitlines(),
         render(after).splitlines(),
@@ -166,14 +213,31 @@ def _say(target: Path, before: Lock, after: Lock, changes: list[Any], unreached:
         f"{target} (listed now)",
         lineterm="",
     )
-    for line in lines if check or not before.missing else ():
-        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-        out.print(Text(line, style), soft_wrap=True)
+    for line in lines:
+        _line(line, {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
+
+
+def _say_changes(changes: Iterable[_Change], unreached: Iterable[str], *, told_each: bool) -> None:
+    """Each as ``--only`` takes it."""
+    for change in changes if told_each else ():
+        _line(printable(str(change)))
     for name in unreached:
-        out.print(Text(f"{name}: not reached; its entries stay as they were", "yellow"), soft_wrap=True)
-    counts = {
-        section: sum(len(pins.get(kind, {})) for pins in after.pins.values()) for kind, section in SECTIONS.items()
-    }
-    approved = ", ".join(f"{count} {section}" for section, count in counts.items() if count) or "nothing"
-    verdict = f"{len(changes)} difference(s)" if check else f"{approved} approved, {len(changes)} change(s)"
-    out.print(Text(f"{target}: {verdict}."), soft_wrap=True)
+        _line(f"{name}: not reached, and its entries stay as they were; run this again when it is", "yellow")
+
+
+def _say_verdict(target: Path, routes: Routes, after: Lock, changes: list[_Change], *, check: bool) -> None:
+    if check:
+        advice = "Review, then mcp-gateway lock approves all, and with --only what you name." if changes else ""
+        _line(f"{target}: {len(changes)} difference(s). {advice}".rstrip())
+    else:
+        counts = {
+            section: sum(len(pins.get(kind, {})) for pins in after.pins.values()) for kind, section in SECTIONS.items()
+        }
+        approved = ", ".join(f"{count} {section}" for section, count in counts.items() if count) or "nothing"
+        _line(f"{target}: {approved} approved, {len(changes)} change(s).")
+    if not any(route.effective.pins.any for route in routes.routes):
+        _line("No route says pins: warn or pins: block, so nothing is held to it yet.", "yellow")
+
+
+def _line(text: str, style: str = "") -> None:
+    out.print(Text(text, style), soft_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.definitions.lock import FILE_NAME, MAX_BYTES, NO_LOCK, Lock, Unreadable, parse, render
 from gateway.errors import ConfigError, Problem
 
-_HINT = "write it with mcp-gateway lock; remove it to begin anew"
+_HINT = "restore it, or remove it and have mcp-gateway lock write it anew"
 
 
 def lock_path(routes_file: Path) -> Path:

@@ -30,6 +30,10 @@ class Pins(Model):
         """Whether anything is compared with the lock."""
         return any(rule != "off" for rule in (self.tools, self.prompts, self.resources, self.templates))
 
+    def approves(self, kind: Kind) -> bool:
+        """Whether entries of a kind belong into the lock: those that are compared, and all where nothing is yet."""
+        return self.of(kind) != "off" or not self.any
+
     def of(self, kind: Kind) -> PinRule:
         """The rule for entries of a kind."""
         rule: PinRule = getattr(self, f"{kind}s")

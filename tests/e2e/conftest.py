@@ -13,6 +13,7 @@ from gateway.devtokens import DevIssuer
 
 from .harness import ISSUER, ROOT, Gateway, free_port, until
 from .servers.raw_http import RawBackend
+from .telling import Telling
 
 
 def _listens(port: int) -> bool:
@@ -79,3 +80,17 @@ def raw() -> Iterator[RawBackend]:
     backend = RawBackend()
     yield backend
     backend.stop()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telling]:
+    """One such server for all tests of a file."""
+    with Telling.running(tmp_path_factory.mktemp("telling") / "words.json") as server:
+        yield server
+
+
+@pytest.fixture
+def telling(told: Telling) -> Telling:
+    """An SDK server with something of every kind, whose descriptions a test changes."""
+    told.forget()
+    return told

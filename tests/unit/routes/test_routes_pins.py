@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.models import Kind
 from gateway.routes.pins import PinRules, Pins
 
-KINDS = ("tool", "prompt", "resource", "template")
+KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")
 
 
 def rules(value: Any) -> list[str]:
@@ -33,3 +34,20 @@ def test_templates_are_as_resources_unless_they_have_a_word_of_their_own_and_the
 def test_anything_else_is_an_error(wrong: Any) -> None:
     with pytest.raises(ValidationError):
         rules(wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "approved"),
+    [
+        ("block", KINDS),
+        ({"prompts": "warn"}, ("prompt",)),
+        ({"tools": "block", "resources": "off", "templates": "block"}, ("tool", "template")),
+        ("off", KINDS),
+        ({}, KINDS),
+    ],
+)
+def test_the_lock_is_of_what_is_pinned_and_of_everything_where_nothing_is_yet(
+    value: Any, approved: tuple[str, ...]
+) -> None:
+    pins: Pins = TypeAdapter(PinRules).validate_python(value)
+    assert tuple(kind for kind in KINDS if pins.approves(kind)) == approved
