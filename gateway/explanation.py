@@ -6,7 +6,7 @@ The predicate, the check and the counters are those of the path of a call; nothi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -18,11 +18,14 @@ from gateway.models import Call, ClientRequest, Entry, JsonObject, Kind, LimitSt
 from gateway.policy.authorize import authorize
 from gateway.policy.rate_limit import key_of
 from gateway.ports import Take
-from gateway.protocol.naming import public_name
+from gateway.protocol.naming import is_valid, public_name
 from gateway.routes import Auth, Route, Routes
 
 Peek = Callable[[Sequence[Take]], Awaitable[tuple[LimitState, ...] | None]]
 """What is left of limits, without taking anything; None where that cannot be seen."""
+
+_RULED: tuple[Kind, ...] = ("tool", "prompt", "resource")
+"""The kinds that have rules of their own."""
 
 _REQUEST = ClientRequest(0, "tools/call", {}, {}, {}, "modern", "", {})
 
@@ -58,9 +61,15 @@ async def decide(
 
 def _absence(catalog: Catalog, toolset: str | None, entry: Entry) -> str:
     """Why the catalogue does not expose it, whoever asks."""
-    if catalog.quarantined(toolset, entry.name, entry.kind) is not None:
+    if entry.kind == "resource":
+        uri = entry.backend_name
+        held, known = catalog.withheld_owner(toolset, uri), catalog.owner(toolset, uri)
+    else:
+        held = catalog.quarantined(toolset, entry.name, entry.kind)
+        known = catalog.find(toolset, entry.name, entry.kind)
+    if held is not None:
         return "quarantined: see mcp-gateway lock"
-    if catalog.find(toolset, entry.name, entry.kind) is None and catalog.reaches(toolset, entry.route):
+    if known is None and catalog.reaches(toolset, entry.route):
         return "not offered by its backend, or left out: see mcp-gateway check --online"
     return ""
 
@@ -84,11 +93,48 @@ def _is_held_back(catalog: Catalog, toolset: str | None, entry: Entry) -> bool:
 
 
 def rules(routes: Routes, toolset: str | None) -> list[Entry]:
-    """The rules themselves, by the names and patterns that stand in the file; ``*`` is every other tool of a route."""
+    """The rules themselves, by the names and patterns that stand in the file; ``*`` is everything else of a route.
+
+    Every route has tools; prompts and resources are told of where it has rules for them. Those for resources are for
+    templates too.
+    """
     return [
-        _entry(route, key, _prefix(routes, route, toolset))
+        _entry(route, key, _prefix(routes, route, toolset), kind)
+        for kind in _RULED
         for route in _routes(routes, toolset)
-        for key in dict.fromkeys((*route.tools, "*"))
+        if kind == "tool" or route.rules_for(kind)
+        for key in dict.fromkeys((*route.rules_for(kind), "*"))
+    ]
+
+
+def named(routes: Routes, name: str, toolset: str | None, catalog: Catalog | None = None) -> list[Entry]:
+    """What is meant by a public name or URI that nobody lists, by the rules alone.
+
+    A tool; a prompt where a rule names it; a resource of the route that the ``catalog`` has for the URI, or else of
+    each whose rules name it.
+    """
+    found = [one for one in (tool(routes, name, toolset), _prompt(routes, name, toolset)) if one is not None]
+    return found + _resources(routes, name, toolset, catalog) if ":" in name else found
+
+
+def _prompt(routes: Routes, name: str, toolset: str | None) -> Entry | None:
+    for route in _routes(routes, toolset):
+        prefix = _prefix(routes, route, toolset)
+        own = name.removeprefix(prefix)
+        if name.startswith(prefix) and is_valid(own) and route.names(own, "prompt"):
+            return _entry(route, own, prefix, "prompt")
+    return None
+
+
+def _resources(routes: Routes, uri: str, toolset: str | None, catalog: Catalog | None) -> list[Entry]:
+    """Under the name that reading it counts under: of a template, where one stands for the URI."""
+    owner = None
+    if catalog is not None:
+        owner = catalog.withheld_owner(toolset, uri) or catalog.owner(toolset, uri)
+    return [
+        replace(_entry(route, uri, "", "resource"), name=uri if owner is None else owner.name)
+        for route in _routes(routes, toolset)
+        if (route.names(uri, "resource") if owner is None else route.name == owner.route)
     ]
 
 
@@ -96,8 +142,9 @@ def tool(routes: Routes, name: str, toolset: str | None) -> Entry | None:
     """The tool of this public name by the rules alone, whether its backend has it or not."""
     for route in _routes(routes, toolset):
         prefix = _prefix(routes, route, toolset)
-        if name.startswith(prefix) and len(name) > len(prefix) and _selected(routes, toolset, route, name, prefix):
-            return _entry(route, name.removeprefix(prefix), prefix)
+        own = name.removeprefix(prefix)
+        if name.startswith(prefix) and is_valid(own) and _selected(routes, toolset, route, name, prefix):
+            return _entry(route, own, prefix)
     return None
 
 

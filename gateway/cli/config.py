@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway import catalog
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
-from gateway.definitions.lock import Drift, Lock
+from gateway.definitions.lock import SECTIONS, Drift, Lock
 from gateway.definitions.lock_file import lock_path, read_lock
 from gateway.errors import ConfigError
-from gateway.routes import Auth, Routes, json_schema, load, markdown
+from gateway.models import Kind, Listing
+from gateway.routes import Auth, Route, Routes, json_schema, load, markdown
 from gateway.settings import Settings
 
 
@@ -57,9 +59,14 @@ def _problem(problem: Any) -> dict[str, Any]:
     return {name: getattr(problem, name) for name in ("file", "line", "path", "message", "hint")}
 
 
+def _called(kind: Kind, name: str) -> str:
+    """A tool by its name alone, because most are; everything else with its kind."""
+    return name if kind == "tool" else f"{kind} {name}"
+
+
 def _pinned(drift: Drift) -> str:
-    kind = "" if drift.kind == "tool" else f"{drift.kind} "
-    return f"{kind}{drift.backend_name}: {'quarantined' if drift.withheld else 'not as pinned'}, {drift}"
+    said = "quarantined" if drift.withheld else "not as pinned"
+    return f"{_called(drift.kind, drift.backend_name)}: {said}, {drift}"
 
 
 def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> None:
@@ -76,27 +83,48 @@ def _say(path: Path, routes: Routes, findings: dict[str, dict[str, Any]]) -> Non
 
 async def _reach(routes: Routes, lock: Lock | None) -> dict[str, dict[str, Any]]:
     """Try every backend and issuer once."""
-    from gateway import catalog
     from gateway.cli.reaching import listings_of
 
     listings = await listings_of(routes)
     built = catalog.build(routes, listings, lock)
-    findings: dict[str, dict[str, Any]] = {}
-    for route in routes.routes:
-        listing = listings.get(route.name)
-        notes = [f"{item.name}: left out, {item.reason}" for item in built.omitted if item.route == route.name]
-        notes += [f"{item.name}: {item.reason}" for item in built.cleaned if item.route == route.name]
-        notes += [_pinned(item) for item in built.drifts if item.route == route.name]
-        notes += [
-            f"{tool.backend_name}: exposed as {tool.name}, shortened to 64 characters"
-            for tool in built.entries()
-            if tool.route == route.name and tool.name != route.prefix + tool.backend_name
-        ]
-        detail = f"{len(listing.tools)} tool(s)" if listing else "see the log of the gateway for the reason"
-        findings[route.name] = {"ok": listing is not None, "detail": detail, "notes": notes}
+    findings = {route.name: _finding(route, listings.get(route.name), built) for route in routes.routes}
     if routes.auth is not None:
         findings |= await _issuers(routes.auth)
     return findings
+
+
+def _finding(route: Route, listing: Listing | None, built: catalog.Catalog) -> dict[str, Any]:
+    """What a backend lists, and what of it is not exposed as it was sent."""
+    counts = {section: len(getattr(listing, section)) for section in SECTIONS.values()} if listing else {}
+    told = [f"{count} {section.removesuffix('s')}(s)" for section, count in counts.items() if count]
+    notes = [f"{_called(it.kind, it.name)}: left out, {it.reason}" for it in built.omitted if it.route == route.name]
+    notes += [f"{_called(it.kind, it.name)}: {it.reason}" for it in built.cleaned if it.route == route.name]
+    notes += [_pinned(it) for it in built.drifts if it.route == route.name]
+    notes += [
+        f"{_called(entry.kind, entry.backend_name)}: exposed as {entry.name}, shortened to 64 characters"
+        for kind in ("tool", "prompt")
+        for entry in built.entries(None, kind)
+        if entry.route == route.name and entry.name != route.prefix + entry.backend_name
+    ]
+    notes += _idle_rules(route, listing) if listing else []
+    detail = ", ".join(told) or "nothing is listed"
+    return {
+        "ok": listing is not None,
+        "detail": detail if listing else "standard error says why",
+        **counts,
+        "notes": notes,
+    }
+
+
+def _idle_rules(route: Route, listing: Listing) -> list[str]:
+    """Exact names that nothing listed has: after a typing error, what is meant falls to the route's own scopes."""
+    offered: dict[Kind, Any] = {"tool": listing.tools, "prompt": listing.prompts}
+    return [
+        f"{_called(kind, name)}: has a rule and is not listed; is the name right?"
+        for kind, definitions in offered.items()
+        for name in route.rules_for(kind)
+        if not {"*", "?"} & set(name) and name not in {one.get("name") for one in definitions}
+    ]
 
 
 async def _issuers(auth: Auth) -> dict[str, dict[str, Any]]:

@@ -190,15 +190,16 @@ async def _entries(asked: _Asked) -> tuple[list[Entry], Catalog | None]:
         listings = await listings_of(routes)
         for route in routes.routes:
             if route.name not in listings:
-                err.print(f"the {route.name} backend was not reached; its tools are judged by name", style="yellow")
+                err.print(f"the {route.name} backend was not reached; what it has is judged by name", style="yellow")
         exposed = catalog.build(routes, listings, asked.lock)
         found = [one for kind in SECTIONS for one in explanation.tools(routes, exposed, listings, toolset, kind)]
     if name is None:
         return found, exposed
-    one = next((entry for entry in found if entry.name == name), None) or explanation.tool(routes, name, toolset)
-    if one is None:
-        fail(f"no route has a tool {name}: public names begin with {_prefixes(routes)}")
-    return [one], exposed
+    of_this_name = [entry for entry in found if entry.name == name] or explanation.named(routes, name, toolset, exposed)
+    if not of_this_name:
+        uris = "; whose a URI is that no rule names is not known offline" if asked.offline else ""
+        fail(f"no route has anything called {name}: public names begin with {_prefixes(routes)}{uris}")
+    return of_this_name, exposed
 
 
 def _prefixes(routes: Routes) -> str:
@@ -233,8 +234,9 @@ async def _unseen(_takes: Sequence[Take]) -> None:
 def _told(decision: Decision, asked: _Asked, principal: Principal) -> dict[str, Any]:
     policy = decision.entry.policy
     states = decision.states or (None,) * len(policy.limits)
+    entry = decision.entry
     return {
-        decision.entry.kind: decision.entry.name,
+        entry.kind: entry.backend_name if entry.kind == "resource" else entry.name,
         "route": decision.entry.route,
         "allowed": decision.allowed,
         "reason": decision.reason,
@@ -276,7 +278,7 @@ def _say(told: dict[str, Any], asked: _Asked) -> None:
             _say_tool(entry)
     elif _entries_of(told):
         _say_tools(_entries_of(told))
-    if told["tools"] and asked.offline:
+    if _entries_of(told) and asked.offline:
         _line(f"By the rules alone; {_NOT_ASKED}.", "yellow")
 
 

@@ -127,6 +127,15 @@ class Route(Model):
         own = {name: getattr(self, name) for name in Defaults.model_fields}
         return self._defaults.model_copy(update={name: value for name, value in own.items() if value is not None})
 
+    def rules_for(self, kind: Kind) -> Mapping[str, ToolRule]:
+        """The rules for entries of a kind, by backend name, URI or pattern. Templates have those of resources."""
+        rules: Mapping[str, ToolRule] = getattr(self, _SECTIONS[kind])
+        return rules
+
+    def names(self, name: str, kind: Kind = "tool") -> bool:
+        """Whether a rule of its own holds for an entry, by its backend name or URI."""
+        return _rule_of(self.rules_for(kind), name) is not None
+
     def policy_for(self, name: str, kind: Kind = "tool") -> ToolPolicy:
         """What holds for an entry, by its backend name or URI. Kept, so that asking again is cheap."""
         section = _SECTIONS[kind]
@@ -136,7 +145,7 @@ class Route(Model):
 
     def rule_of_likeness(self, name: str, kind: Kind = "tool") -> str | None:
         """The name or pattern of a rule that holds for names that look like this one, and not for this one itself."""
-        return _rule_of_likeness(getattr(self, _SECTIONS[kind]), name)
+        return _rule_of_likeness(self.rules_for(kind), name)
 
     def within(
         self, defaults: Defaults, limits: tuple[Limit, ...], principal_concurrency: int | None, *, describe_limits: bool
@@ -148,8 +157,7 @@ class Route(Model):
 
     def decide(self, name: str, kind: Kind = "tool") -> ToolPolicy:
         """The same, not kept: for names that callers choose."""
-        section = _SECTIONS[kind]
-        rules: Mapping[str, ToolRule] = getattr(self, section)
+        section, rules = _SECTIONS[kind], self.rules_for(kind)
         key = _rule_of(rules, name)
         rule = rules[key] if key is not None else ToolRule()
         path, rule_path = f"routes.{self.name}", f"routes.{self.name}.{section}.{key}"

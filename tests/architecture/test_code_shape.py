@@ -24,7 +24,6 @@ HELD_BY = {
     ),
     "tests/e2e/test_accounts.py": ("accounts", "backends/account_backend"),
     "tests/e2e/test_audit.py": ("cli/audit",),
-    "tests/e2e/test_definitions.py": ("cli/config",),
     "tests/e2e/test_demo.py": ("cli/client", "cli/demo", "cli/output", "cli/tokens", "devtokens"),
     "tests/e2e/test_cli_explain.py": ("cli/reaching",),
     "tests/e2e/test_introspection.py": ("stores/issuers",),

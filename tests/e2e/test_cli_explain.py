@@ -13,6 +13,7 @@ from gateway.cli import app
 from gateway.devtokens import DevIssuer
 
 from .harness import ISSUER, RESOURCE, Client, Gateway, until
+from .telling import Telling
 
 ROUTES = """
   scope_implies: {deploy:admin: [deploy:read, deploy:write]}
@@ -206,3 +207,78 @@ def test_a_broken_file_is_reported_whole(running: Gateway, tmp_path: Path) -> No
     assert (done.exit_code, done.stdout) == (2, "")
     assert "routes[0].name" in done.stderr
     assert "routes[0].backend" in done.stderr
+
+
+# Prompts, resources and templates
+
+MEMOS = """
+routes:
+  - name: memos
+    backend: {url: "%s"}
+    scopes: [memos]
+    prompts:
+      plan: {scopes: [memos, planning]}
+    resources:
+      "memo://rules": {hidden: true}
+      "page://*": {scopes: [pages]}
+"""
+
+
+@pytest.fixture(scope="module")
+def memos(tmp_path_factory: pytest.TempPathFactory, told: Telling) -> Any:
+    one = Gateway(tmp_path_factory.mktemp("memos"), MEMOS % told.url, issuer=DevIssuer.create(ISSUER)).start()
+    yield one
+    one.stop()
+
+
+def lines(done: Result) -> list[str]:
+    """Those of the table, its columns apart, without the file."""
+    table = done.stdout.partition("\n\n")[2].splitlines()
+    return [" | ".join(re.split("  +", re.sub(r" /.*:(\d+) ", r" \1 ", line))) for line in table]
+
+
+def test_without_asking_backends_the_rules_for_prompts_and_resources_follow_the_tools(memos: Gateway) -> None:
+    done = explain(memos, "--token", memos.token("memos"), "--offline")
+    first = memos.config.read_text().splitlines().index("  - name: memos") + 1
+    assert lines(done) == [
+        f"memos__* | allowed | {first + 2} routes.memos.scopes",
+        f"prompt memos__plan | lacks planning | {first + 4} routes.memos.prompts.plan.scopes",
+        f"prompt memos__* | allowed | {first + 2} routes.memos.scopes",
+        f"resource memo://rules | hidden | {first + 6} routes.memos.resources.memo://rules.hidden",
+        f"resource page://* | lacks pages | {first + 7} routes.memos.resources.page://*.scopes",
+        f"resource * | allowed | {first + 2} routes.memos.scopes",
+        "By the rules alone; no backend was asked what it has, and no counter what is left.",
+    ]
+    told = as_json(explain(memos, "--token", memos.token("memos"), "--offline", "--json"))
+    assert [one["prompt"] for one in told["prompts"] if one["allowed"]] == ["memos__*"]
+    assert [one["resource"] for one in told["resources"] if not one["allowed"]] == ["memo://rules", "page://*"]
+
+
+@pytest.mark.parametrize("scopes", ["memos", "memos planning pages", ""])
+@pytest.mark.parametrize(
+    ("uri", "offline"), [("page://one", True), ("page://one", False), ("memo://rules", True), ("memo://today", False)]
+)
+def test_a_uri_is_judged_as_reading_it_is(memos: Gateway, uri: str, offline: bool, scopes: str) -> None:
+    token = memos.token(scopes)
+    done = explain(memos, uri, "--token", token, *(["--offline"] if offline else []), "--json")
+    (resource,) = as_json(done)["resources"]
+    reply = Client(memos.url, token).modern("resources/read", {"uri": uri}, Mcp_Name=uri)
+    assert (resource["resource"], resource["allowed"]) == (uri, "result" in reply.json())
+    assert done.exit_code == (0 if resource["allowed"] else 1)
+
+
+@pytest.mark.parametrize("offline", [(), ("--offline",)])
+def test_a_prompt_is_explained_by_its_public_name(memos: Gateway, offline: tuple[str, ...]) -> None:
+    done = explain(memos, "memos__plan", "--token", memos.token("memos"), *offline)
+    assert done.exit_code == 1
+    assert "prompt memos__plan: denied: lacks planning" in done.stdout
+    assert explain(memos, "memos__plan", "--token", memos.token("memos planning"), *offline).exit_code == 0
+
+
+def test_whose_a_uri_is_without_a_rule_only_backends_know(memos: Gateway) -> None:
+    done = explain(memos, "memo://today", "--token", memos.token("memos"), "--offline")
+    assert done.exit_code == 1
+    assert "that no rule names is not known offline" in done.stderr
+    away = explain(memos, "other://today", "--token", memos.token("memos"))
+    assert away.exit_code == 1
+    assert "public names begin with memos__" in away.stderr

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway import catalog, explanation
 from gateway.definitions.lock import Lock
 from gateway.errors import Unauthenticated
-from gateway.models import Kind, Principal
+from gateway.models import Kind, Listing, Principal
 from gateway.policy.authorize import permits
 from gateway.ports import LimitState, Take
 from gateway.routes import Auth
@@ -225,3 +225,105 @@ async def test_every_kind_is_decided_as_the_lists_decide(scopes: frozenset[str])
         allowed = {decision.entry.name for decision in decisions if decision.allowed}
         assert len(entries) == len(offered)
         assert allowed == {entry.name for entry in built.visible(None, principal, kind)}
+
+
+# Prompts and resources by the rules alone
+
+KINDS_TEXT = """
+routes:
+  - name: memos
+    backend: {url: "http://memos/mcp"}
+    scopes: [memos:read]
+    prompts:
+      plan: {scopes: [memos:plan]}
+      "draft_*": {hidden: true}
+    resources:
+      "memo://secret/*": {scopes: [memos:secret]}
+  - name: logs
+    backend: {url: "http://logs/mcp"}
+    scopes: []
+toolsets:
+  raw: {routes: [memos], names: plain}
+  logs: {routes: [logs]}
+"""
+KIND_RULES = routes(KINDS_TEXT)
+MEMOS = {
+    "memos": Listing(
+        route="memos",
+        tools=(),
+        prompts=({"name": "plan"},),
+        resources=({"uri": "memo://today", "name": "today"},),
+        templates=(
+            {"uriTemplate": "memo://secret/{id}", "name": "secret"},
+            {"uriTemplate": "page://{id}", "name": "p"},
+        ),
+        capabilities={},
+        fetched_at=0.0,
+        over_http=True,
+    )
+}
+
+
+def test_prompts_and_resources_are_told_of_where_a_route_has_rules_for_them() -> None:
+    found = [(one.kind, one.name, one.policy.rule) for one in explanation.rules(KIND_RULES, None)]
+    assert found == [
+        ("tool", "memos__*", "routes.memos.scopes"),
+        ("tool", "logs__*", "routes.logs.scopes"),
+        ("prompt", "memos__plan", "routes.memos.prompts.plan.scopes"),
+        ("prompt", "memos__draft_*", "routes.memos.prompts.draft_*.hidden"),
+        ("prompt", "memos__*", "routes.memos.scopes"),
+        ("resource", "memo://secret/*", "routes.memos.resources.memo://secret/*.scopes"),
+        ("resource", "*", "routes.memos.scopes"),
+    ]
+    assert [one.name for one in explanation.rules(KIND_RULES, "raw")] == [
+        *("*", "plan", "draft_*", "*"),
+        *("memo://secret/*", "*"),
+    ]
+    assert [(one.kind, one.name) for one in explanation.rules(KIND_RULES, "logs")] == [("tool", "logs__*")]
+
+
+@pytest.mark.parametrize(
+    ("name", "toolset", "meant"),
+    [
+        ("memos__plan", None, [("tool", "plan"), ("prompt", "plan")]),
+        ("memos__other", None, [("tool", "other")]),
+        ("memo://secret/1", None, [("resource", "memo://secret/1")]),
+        ("memo://secret/1", "raw", [("resource", "memo://secret/1")]),
+        ("memo://secret/1", "logs", []),
+        ("memo://today", None, []),
+        ("plan", "raw", [("tool", "plan"), ("prompt", "plan")]),
+    ],
+)
+def test_a_name_means_a_tool_and_what_rules_name(name: str, toolset: str | None, meant: list[Any]) -> None:
+    assert [(one.kind, one.backend_name) for one in explanation.named(KIND_RULES, name, toolset)] == meant
+
+
+@pytest.mark.parametrize(
+    ("uri", "counted_as", "rule", "missing"),
+    [
+        ("memo://secret/1", "memo://secret/{id}", "routes.memos.resources.memo://secret/*.scopes", {"memos:secret"}),
+        ("page://1", "page://{id}", "routes.memos.scopes", set()),
+    ],
+)
+async def test_a_uri_of_a_template_is_judged_as_reading_it_would_be(
+    uri: str, counted_as: str, rule: str, missing: set[str]
+) -> None:
+    built = catalog.build(KIND_RULES, MEMOS)
+    (entry,) = explanation.named(KIND_RULES, uri, None, built)
+    assert (entry.kind, entry.name, entry.backend_name) == ("resource", counted_as, uri)
+    decision = await explanation.decide(person("ada", "memos:read"), entry, None, unseen, built)
+    assert (decision.entry.policy.rule, decision.missing) == (rule, missing)
+    assert decision.allowed == (not missing)
+
+
+async def test_a_uri_that_nobody_has_or_whose_owner_is_quarantined_is_denied() -> None:
+    built = catalog.build(KIND_RULES, MEMOS)
+    ada = person("ada", "memos:read", "memos:secret")
+    (entry,) = explanation.named(KIND_RULES, "memo://secret/a/b", None, built)
+    assert "not offered" in (await explanation.decide(ada, entry, None, unseen, built)).reason
+    pinned = routes(KINDS_TEXT.replace("scopes: [memos:read]", "scopes: [memos:read]\n    pins: block"))
+    held = catalog.build(pinned, MEMOS, Lock({}))
+    for uri in ("memo://secret/1", "page://1", "memo://today"):
+        (entry,) = explanation.named(pinned, uri, None, held)
+        decision = await explanation.decide(ada, entry, None, unseen, held)
+        assert (decision.allowed, decision.reason) == (False, "quarantined: see mcp-gateway lock")
