@@ -118,9 +118,9 @@ class OfRequest:
         elif self._level is not None and clients.at_least(params.get("level"), self._level):
             self._channel.notify(method, params)
 
-    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+    def begin(self, session_id: str, request_id: str | int, whose: Principal, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
-        self._channel.begin(session_id, request_id, resumable=resumable)
+        self._channel.begin(session_id, request_id, whose, resumable=resumable)
 
     async def part(self, work: Coroutine[Any, Any, T]) -> T | None:
         """See ``ports.Channel``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -84,16 +85,22 @@ class Pipeline:
         path = self._open(inbound)
         return self._framed(path, self._post(path, channel))
 
-    async def stream(self, inbound: Inbound) -> Answer:
-        """Answer the GET of a legacy client: the stream of its session."""
+    async def stream(self, inbound: Inbound, resumed: Callable[[], AbstractContextManager[Any] | None]) -> Answer:
+        """Answer the GET of a legacy client: the stream of its session, or what is ``resumed`` of a call's."""
         path = self._open(inbound, "session/stream")
 
         async def opened() -> Answer:
             principal = await self._authenticate(path)
             await self._session(path, principal)
-            watcher = of_principal(principal, inbound.toolset, self._policy.present, self._policy.now())
-            session_id = inbound.headers["mcp-session-id"]
-            opens = self._policy.hub.follow(session_id, sees=watcher["sees"], seconds=watcher["seconds"])
+            opens = resumed()
+            if opens is None:
+                watcher = of_principal(principal, inbound.toolset, self._policy.present, self._policy.now())
+                opens = self._policy.hub.follow(
+                    inbound.headers["mcp-session-id"],
+                    principal=principal,
+                    sees=watcher["sees"],
+                    seconds=watcher["seconds"],
+                )
             path.event.outcome = "ok"
             return Answer(200, opens=opens)
 
@@ -281,7 +288,7 @@ class Pipeline:
         path.exchange = exchange
         if path.era == "legacy":
             resumable = request.revision in revisions.RESUMABLE
-            channel.begin(path.inbound.headers["mcp-session-id"], message.id, resumable=resumable)
+            channel.begin(path.inbound.headers["mcp-session-id"], message.id, principal, resumable=resumable)
         return await answer(exchange, self._policy)
 
     async def _request(self, path: _Path, principal: Principal, message: jsonrpc.Request, body: bytes) -> ClientRequest:

@@ -23,7 +23,7 @@ Notify = Callable[[str, Mapping[str, Any]], None]
 class Channel(Protocol):
     """The way to a client while its request runs."""
 
-    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+    def begin(self, session_id: str, request_id: str | int, whose: Principal, *, resumable: bool = False) -> None:
         """The request is of this legacy session: its client may cancel it and may be asked, and with ``resumable``
         knows how to leave the answer's stream and come back to it."""
         ...
@@ -197,7 +197,10 @@ Sees = Callable[[str], bool]
 
 
 class Hub(Protocol):
-    """Who is told of changes. What opens a stream is entered by whoever writes it; ``seconds`` bound its life."""
+    """Who is told of changes. What opens a stream is entered by whoever writes it; ``seconds`` bound its life.
+
+    All raise ``RateLimited`` or ``Overloaded`` where a principal, or all together, have too much.
+    """
 
     def asked(self, params: Mapping[str, Any]) -> Any:
         """The filter of a ``subscriptions/listen``.
@@ -208,16 +211,20 @@ class Hub(Protocol):
         ...
 
     def listen(
-        self, request_id: str | int, asked: Any, *, route_of: RouteOf, sees: Sees, seconds: float
+        self, request_id: str | int, asked: Any, *, principal: Principal, route_of: RouteOf, sees: Sees, seconds: float
     ) -> AbstractContextManager[Any]:
         """The stream of one ``subscriptions/listen``."""
         ...
 
-    def follow(self, session_id: str, *, sees: Sees, seconds: float) -> AbstractContextManager[Any]:
+    def follow(
+        self, session_id: str, *, principal: Principal, sees: Sees, seconds: float
+    ) -> AbstractContextManager[Any]:
         """The GET stream of a legacy session."""
         ...
 
-    def subscribe(self, session_id: str, uri: str, *, route_of: RouteOf, sees: Sees, seconds: float) -> None:
+    def subscribe(
+        self, session_id: str, uri: str, *, principal: Principal, route_of: RouteOf, sees: Sees, seconds: float
+    ) -> None:
         """``resources/subscribe`` of a legacy session.
 
         Raises:
@@ -299,46 +306,6 @@ class Sessions(Protocol):
 
     async def state(self, session_id: str) -> SessionState:
         """Everything that is remembered of a session, in one round trip. Never raises for an outage."""
-        ...
-
-
-class RelayLost(Exception):  # noqa: N818 - a state of the world, handled by every caller
-    """Nobody is at the address, its handler failed, or its answer did not come in time.
-
-    ``delivered`` is False only where the request surely reached nobody: nothing was done then.
-    """
-
-    def __init__(self, reason: str, *, delivered: bool) -> None:
-        super().__init__(reason)
-        self.delivered = delivered
-
-
-class Relay(Protocol):
-    """Makes the processes of this gateway one: a message reaches the one that holds what it is for."""
-
-    @property
-    def here(self) -> str:
-        """This process's address: unguessable, short, of letters and digits, another after each start."""
-        ...
-
-    async def ask(self, there: str, topic: str, payload: bytes, seconds: float) -> bytes:
-        """Let the process at ``there`` handle this and return its answer. Cancelling the caller cancels the handler.
-
-        Raises:
-            RelayLost: nobody is there (any more), the handler failed, or ``seconds`` have passed.
-        """
-        ...
-
-    def tell(self, there: str, topic: str, payload: bytes) -> None:
-        """The same without an answer: never waits, never raises, may get lost. In order for one address."""
-        ...
-
-    def publish(self, topic: str, payload: bytes, *, here: bool = True) -> None:
-        """Tell every process; ``here``: this one too."""
-        ...
-
-    def serve(self, topic: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
-        """Handle a topic here. The answer to what was told or published is dropped."""
         ...
 
 

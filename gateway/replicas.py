@@ -13,8 +13,9 @@ import msgspec
 from gateway.errors import INVALID_PARAMS, BackendUnavailable, InvalidRequest, Refusal
 from gateway.exchange import Rules
 from gateway.models import BackendReply, BackendRequest, Principal
-from gateway.ports import Conversations, Hub, Notify, Relay, RelayLost
+from gateway.ports import Conversations, Hub, Notify
 from gateway.protocol.strict_json import encode
+from gateway.relay import Relay, RelayLost
 from gateway.seen import SeenUris
 from gateway.watching import of_principal
 

@@ -15,6 +15,7 @@ from gateway.ports import RouteOf, Sees
 class Watcher(TypedDict):
     """What the hub needs to know of one client."""
 
+    principal: Principal
     route_of: RouteOf
     sees: Sees
     seconds: float
@@ -41,4 +42,4 @@ def of_principal(principal: Principal, toolset: str | None, present: Callable[[]
             return False
         return any(entry.route == route for kind in KINDS for entry in catalog.visible(toolset, principal, kind))
 
-    return Watcher(route_of=route_of, sees=sees, seconds=principal.expires_at - now)
+    return Watcher(principal=principal, route_of=route_of, sees=sees, seconds=principal.expires_at - now)

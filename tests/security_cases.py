@@ -325,6 +325,12 @@ P13
   Floods without a token or with forged ones.
     e2e/test_floods.py::test_forged_tokens_are_judged_up_to_a_bound_and_known_tokens_go_on
     e2e/test_floods.py::test_of_a_flood_every_refusal_is_counted_and_a_few_are_recorded
+  One principal with all streams, sessions, subscriptions, or answers that are kept.
+    unit/http/test_subscriptions.py::test_while_one_principal_has_its_share_of_the_streams_another_gets_its_own
+    unit/http/test_subscriptions.py::test_shares_are_counted_exactly_however_streams_and_sessions_end
+    unit/http/test_watched.py::test_one_who_watches_its_share_is_refused_and_leaves_others_theirs
+    unit/http/test_resumption.py::test_one_principal_has_a_share_of_the_bytes_and_crowds_out_its_own_answers_only
+    unit/test_pipeline.py::test_who_has_its_share_of_streams_is_refused_once_by_name_and_nothing_is_opened
   One principal with everything under way.
     e2e/test_limits.py::test_one_principal_cannot_have_everything_under_way
   Schemas and patterns that take long to judge.

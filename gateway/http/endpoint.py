@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway.http import guards, streams
 from gateway.http.conversations import Conversations
 from gateway.http.cycle import AT_ONCE
 from gateway.http.heads import BODY, NOTES
+from gateway.http.kept import Reader
 from gateway.http.proxies import TrustedProxies
 from gateway.http.responder import Responder, Silences
 from gateway.http.resumption import Events, ResumableResponder
@@ -145,7 +147,7 @@ class Endpoint:
         method = scope["method"]
         if method == "GET":
             responder = Responder(send, headers, may_stream=False)
-            answer = self._resumed(await self._pipeline.stream(inbound), inbound)
+            answer = await self._pipeline.stream(inbound, partial(self._resumed, inbound))
             await self._finish(answer, responder, inbound, (send, headers))
         elif method == "DELETE":
             answer = await self._pipeline.end(inbound)
@@ -180,13 +182,12 @@ class Endpoint:
         scope[LEFT] = responder.left
         return responder
 
-    def _resumed(self, answer: Answer, inbound: Inbound) -> Answer:
+    def _resumed(self, inbound: Inbound) -> AbstractContextManager[Reader] | None:
         """The stream that a client comes back to, in place of the one of its session."""
         event_id = inbound.headers.get("last-event-id")
-        if event_id is None or answer.opens is None:
-            return answer
-        opens = self._events.resume(inbound.headers["mcp-session-id"], inbound.toolset, event_id)
-        return answer if opens is None else Answer(answer.status, opens=opens)
+        if event_id is None:
+            return None
+        return self._events.resume(inbound.headers["mcp-session-id"], inbound.toolset, event_id)
 
     async def _finish(self, answer: Answer, responder: Responder, inbound: Inbound, out: _Out) -> None:
         """Send an answer, or hold the stream open that it is."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from gateway.http.responder import KEEP_ALIVE_SECONDS, event
+from gateway.models import Principal
 
 MAX_EVENTS = 100
 MAX_BYTES = 1024 * 1024
@@ -46,7 +47,7 @@ class Store(Protocol):
         """It has its answer."""
         ...
 
-    def grow(self, change: int) -> None:
+    def grow(self, kept: Kept, change: int) -> None:
         """Bytes came or went."""
         ...
 
@@ -88,11 +89,13 @@ class Kept:
     """The events of one call. Number 0 is the priming event, which is in no ring.
 
     ``detached``: the connection of the call itself is no longer read. ``reader``: the youngest; no event goes to two.
+    ``whose`` it is counts only for its share.
     """
 
-    def __init__(self, store: Store, place: tuple[str, str | None], task: asyncio.Task[Any]) -> None:
+    def __init__(self, store: Store, place: tuple[str, str | None], task: asyncio.Task[Any], whose: Principal) -> None:
         self.id = secrets.token_urlsafe(12)
         self.place = place
+        self.whose = whose
         self.last = 0
         self.size = 0
         self.until = 0.0
@@ -186,4 +189,4 @@ class Kept:
     def _grow(self, change: int) -> None:
         self.size += change
         if self._store.has(self):
-            self._store.grow(change)
+            self._store.grow(self, change)

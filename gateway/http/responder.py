@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.errors import ClientSilent
 from gateway.http.conversations import Conversations, Running
+from gateway.models import Principal
 from gateway.ports import T
 from gateway.protocol.answers import Answer
 from gateway.protocol.strict_json import encode
@@ -67,7 +68,7 @@ class Responder:
         """See ``ports.Channel``."""
         return self._may_stream and self._of is not None
 
-    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+    def begin(self, session_id: str, request_id: str | int, whose: Principal, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
         self._over()
         if self._conversations is not None:

@@ -11,13 +11,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 from gateway.http.conversations import Conversations
 from gateway.http.kept import Kept, Reader, Timer
 from gateway.http.responder import RawHeaders, Responder, Send, Silences
+from gateway.http.shares import share
 from gateway.http.streams import serve
+from gateway.models import Principal
 from gateway.protocol.answers import Answer
 
 OPEN_SECONDS = 0.05
@@ -28,10 +31,27 @@ MAX_OF_SESSION = 4
 
 MAX_STREAMS = 4_000
 MAX_ALL_BYTES = 64 * 1024 * 1024
-"""Of this process: the oldest answers are forgotten first."""
+"""Of this process, and a share of them for one principal: the oldest answers are forgotten first, the principal's own
+where it has its share."""
 
 KEPT_SECONDS = 300.0
 """How long an answer is kept after the last use."""
+
+
+_Answers = OrderedDict[str, Kept]
+"""Streams that have their answer, the one used longest ago first."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """What one principal has of all this."""
+
+    streams: int = 0
+    bytes: int = 0
+    answered: _Answers = field(default_factory=_Answers)
+
+    def is_full(self, whose: Principal) -> bool:
+        return self.streams >= share(whose, MAX_STREAMS) or self.bytes >= share(whose, MAX_ALL_BYTES)
 
 
 class Events:
@@ -50,7 +70,8 @@ class Events:
         self._clock = clock
         self.later = call_later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._streams: dict[str, Kept] = {}
-        self._answered: OrderedDict[str, Kept] = OrderedDict()
+        self._answered = _Answers()
+        self._parts: dict[tuple[str, str], _Part] = {}
         self._sessions: dict[str, list[Kept]] = {}
         self._bytes = 0
         self._sweeper: Timer | None = None
@@ -59,7 +80,7 @@ class Events:
         """Streams."""
         return len(self._streams)
 
-    def open(self, session_id: str, toolset: str | None, task: asyncio.Task[Any]) -> Kept | None:
+    def open(self, session_id: str, toolset: str | None, task: asyncio.Task[Any], whose: Principal) -> Kept | None:
         """A stream for the call that ``task`` serves; None where there is no room for one more."""
         of_session = self._sessions.get(session_id, [])
         if len(of_session) >= MAX_OF_SESSION:
@@ -67,11 +88,16 @@ class Events:
             if old is None:
                 return None
             self.forget(old)
+        part = self._part_of(whose)
+        if part.streams >= share(whose, MAX_STREAMS):
+            self._forget_oldest(part.answered)
         if len(self._streams) >= MAX_STREAMS:
-            self._forget_oldest()
-        if len(self._streams) >= MAX_STREAMS or self._bytes >= MAX_ALL_BYTES:
+            self._forget_oldest(self._answered)
+        if len(self._streams) >= MAX_STREAMS or self._bytes >= MAX_ALL_BYTES or part.is_full(whose):
             return None
-        kept = Kept(self, (session_id, toolset), task)
+        kept = Kept(self, (session_id, toolset), task, whose)
+        part.streams += 1
+        self._parts[_who(whose)] = part
         self._streams[kept.id] = kept
         self._sessions.setdefault(session_id, []).append(kept)
         return kept
@@ -107,16 +133,21 @@ class Events:
         if not self.has(kept):
             return
         kept.until = self._clock() + KEPT_SECONDS
-        self._answered[kept.id] = kept
-        self._answered.move_to_end(kept.id)
+        for answered in (self._answered, self._part_of(kept.whose).answered):
+            answered[kept.id] = kept
+            answered.move_to_end(kept.id)
         if self._sweeper is None:
             self._sweeper = self.later(KEPT_SECONDS, self._sweep)
 
-    def grow(self, change: int) -> None:
+    def grow(self, kept: Kept, change: int) -> None:
         """Bytes came or went."""
         self._bytes += change
+        part = self._part_of(kept.whose)
+        part.bytes += change
+        while part.bytes > share(kept.whose, MAX_ALL_BYTES) and part.answered:
+            self._forget_oldest(part.answered)
         while self._bytes > MAX_ALL_BYTES and self._answered:
-            self._forget_oldest()
+            self._forget_oldest(self._answered)
 
     def forget(self, kept: Kept) -> None:
         """Nobody can resume it any more; who reads it goes on."""
@@ -124,19 +155,28 @@ class Events:
             return
         self._answered.pop(kept.id, None)
         self._bytes -= kept.size
+        part = self._part_of(kept.whose)
+        part.answered.pop(kept.id, None)
+        part.bytes -= kept.size
+        part.streams -= 1
+        if not part.streams:
+            del self._parts[_who(kept.whose)]
         of_session = self._sessions[kept.place[0]]
         of_session.remove(kept)
         if not of_session:
             del self._sessions[kept.place[0]]
 
-    def _forget_oldest(self) -> None:
-        if self._answered:
-            self.forget(next(iter(self._answered.values())))
+    def _part_of(self, whose: Principal) -> _Part:
+        return self._parts.get(_who(whose)) or _Part()
+
+    def _forget_oldest(self, answered: _Answers) -> None:
+        if answered:
+            self.forget(next(iter(answered.values())))
 
     def _sweep(self) -> None:
         now = self._clock()
         while self._answered and next(iter(self._answered.values())).until <= now:
-            self._forget_oldest()
+            self._forget_oldest(self._answered)
         self._sweeper = self.later(KEPT_SECONDS, self._sweep) if self._answered else None
 
 
@@ -160,17 +200,17 @@ class ResumableResponder(Responder):
         super().__init__(send, headers, may_stream=True, conversations=conversations, silences=silences)
         self._events = events
         self._toolset = toolset
-        self._call: tuple[str, asyncio.Task[Any]] | None = None
+        self._call: tuple[str, asyncio.Task[Any], Principal] | None = None
         self._kept: Kept | None = None
         self._reader: Reader | None = None
         self._opening: asyncio.TimerHandle | None = None
 
-    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+    def begin(self, session_id: str, request_id: str | int, whose: Principal, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
-        super().begin(session_id, request_id)
+        super().begin(session_id, request_id, whose)
         task = asyncio.current_task()
         if resumable and task is not None:
-            self._call = (session_id, task)
+            self._call = (session_id, task, whose)
 
     def dispatched(self) -> None:
         """See ``ports.Channel``."""
@@ -218,13 +258,17 @@ class ResumableResponder(Responder):
 
     def _open(self) -> None:
         if self._pump is None and self._call is not None:
-            session_id, task = self._call
-            self._kept = self._events.open(session_id, self._toolset, task)
+            session_id, task, whose = self._call
+            self._kept = self._events.open(session_id, self._toolset, task, whose)
             if self._kept is not None:
                 self._reader = self._kept.open()
                 writing = serve(self._reader, self._send, self._headers)
                 self._pump = asyncio.get_running_loop().create_task(writing)
         super()._open()
+
+
+def _who(principal: Principal) -> tuple[str, str]:
+    return principal.issuer, principal.subject
 
 
 def _is_number(text: str) -> bool:

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
 from gateway.errors import INVALID_PARAMS, InvalidRequest, Overloaded
 from gateway.http.filters import LISTS, Filter, ListKind, RequestId, acknowledgement, list_changed, result, updated
+from gateway.http.shares import Shares
 from gateway.http.streams import MAX_STREAMS, Stream
 from gateway.http.watched import Watched
-from gateway.models import Change
+from gateway.models import Change, Principal
 from gateway.ports import RouteOf, Sees
 
 COALESCE_SECONDS = 1.0
@@ -49,6 +50,7 @@ class Timer(Protocol):
 class _Client:
     """A modern stream (``id`` is that of its request), or a legacy session with or without a stream."""
 
+    principal: Principal
     lists: frozenset[ListKind]
     route_of: RouteOf
     sees: Sees
@@ -88,7 +90,8 @@ class Subscriptions:
         self._listeners: set[_Client] = set()
         self._sessions: dict[str, _Client] = {}
         self._streams: set[Stream] = set()
-        self._watched: Watched[_Client] = Watched(on_wanted)
+        self._watched: Watched[_Client] = Watched(on_wanted, lambda client: client.principal)
+        self._streams_of, self._sessions_of = Shares("streams", 5.0), Shares("sessions", 60.0)
         self._resting: dict[ListKind, Timer] = {}
         self._pending: dict[ListKind, set[str | None]] = {}
         self._sweeper: Timer | None = None
@@ -108,10 +111,16 @@ class Subscriptions:
         """See ``ports.Hub``."""
         return Filter.parse(params)
 
-    @contextmanager
     def listen(
-        self, request_id: RequestId, asked: Filter, *, route_of: RouteOf, sees: Sees, seconds: float = float("inf")
-    ) -> Iterator[Stream]:
+        self,
+        request_id: RequestId,
+        asked: Filter,
+        *,
+        principal: Principal,
+        route_of: RouteOf,
+        sees: Sees,
+        seconds: float = float("inf"),
+    ) -> AbstractContextManager[Stream]:
         """The stream of one ``subscriptions/listen``; its first message is the acknowledgement of what is honoured.
 
         URIs without an owner are not honoured. The stream ends gracefully after ``seconds``, such as those that the
@@ -119,12 +128,19 @@ class Subscriptions:
 
         Raises:
             Overloaded: there are too many streams, or the gateway stops.
+            RateLimited: this principal has too many.
         """
         owners = {uri: route for uri in asked.uris if (route := route_of(uri)) is not None}
         honoured = Filter(asked.lists, tuple(owners))
         stream = Stream(acknowledgement(request_id, honoured), result(request_id), seconds=seconds)
-        client = _Client(asked.lists, route_of, sees, stream, request_id)
-        with self._opened(stream):
+        client = _Client(principal, asked.lists, route_of, sees, stream, request_id)
+        self._refuse_stream(principal)
+        self._watched.refuse_over(principal, len(owners))
+        return self._listened(client, stream, owners)
+
+    @contextmanager
+    def _listened(self, client: _Client, stream: Stream, owners: Mapping[str, str]) -> Iterator[Stream]:
+        with self._opened(stream, client.principal):
             self._watched.add(client, owners)
             self._listeners.add(client)
             try:
@@ -133,16 +149,24 @@ class Subscriptions:
                 self._listeners.discard(client)
                 self._watched.remove(client)
 
-    @contextmanager
-    def follow(self, session_id: str, *, sees: Sees, seconds: float = float("inf")) -> Iterator[Stream]:
+    def follow(
+        self, session_id: str, *, principal: Principal, sees: Sees, seconds: float = float("inf")
+    ) -> AbstractContextManager[Stream]:
         """The GET stream of a legacy session; a former one of the session ends.
 
         Raises:
             Overloaded: there are too many streams or sessions, or the gateway stops.
+            RateLimited: this principal has too many.
         """
+        self._refuse_stream(principal)
+        self._refuse_session(session_id, principal)
+        return self._followed(session_id, principal, sees, seconds)
+
+    @contextmanager
+    def _followed(self, session_id: str, principal: Principal, sees: Sees, seconds: float) -> Iterator[Stream]:
         stream = Stream(_OPEN, _STOPPING, seconds=seconds)
-        with self._opened(stream):
-            client = self._session(session_id, None, sees, seconds)
+        with self._opened(stream, principal):
+            client = self._session(session_id, principal, None, sees, seconds)
             former, client.stream = client.stream, stream
             if former is not None:
                 former.end()
@@ -156,24 +180,30 @@ class Subscriptions:
                     client.stream = None
                     self._forget_idle(session_id, client)
 
-    def subscribe(self, session_id: str, uri: str, *, route_of: RouteOf, sees: Sees, seconds: float) -> None:
+    def subscribe(
+        self, session_id: str, uri: str, *, principal: Principal, route_of: RouteOf, sees: Sees, seconds: float
+    ) -> None:
         """``resources/subscribe`` of a legacy session that lives ``seconds`` more.
 
         Raises:
             InvalidRequest: nobody owns the URI, or the session has too many.
             Overloaded: there are too many sessions, or resources watched.
+            RateLimited: of this principal.
         """
         route = route_of(uri)
         if route is None:
             raise InvalidRequest("There is no such resource here.", code=INVALID_PARAMS, status=200)
-        client = self._session(session_id, route_of, sees, seconds)
+        client = self._session(session_id, principal, route_of, sees, seconds)
         owners = self._watched.owners(client)
         if uri in owners:
             return
         if len(owners) >= MAX_URIS:
             message = f"A session may subscribe to {MAX_URIS} resources."
             raise InvalidRequest(message, code=INVALID_PARAMS, status=200)
-        self._watched.add(client, {uri: route})
+        try:
+            self._watched.add(client, {uri: route})
+        finally:
+            self._forget_idle(session_id, client)
 
     def unsubscribe(self, session_id: str, uri: str) -> None:
         """``resources/unsubscribe``; nothing happens where there is no such subscription."""
@@ -184,8 +214,9 @@ class Subscriptions:
 
     def end_session(self, session_id: str) -> None:
         """A legacy session has ended: its subscriptions and its stream with it."""
-        client = self._sessions.pop(session_id, None)
+        client = self._sessions.get(session_id)
         if client is not None:
+            self._forget(session_id, client)
             self._watched.remove(client)
             if client.stream is not None:
                 client.stream.end()
@@ -246,29 +277,44 @@ class Subscriptions:
 
     # Books
 
-    @contextmanager
-    def _opened(self, stream: Stream) -> Iterator[None]:
+    def _refuse_stream(self, principal: Principal) -> None:
         if self._closing or len(self._streams) >= MAX_STREAMS:
             raise Overloaded(
                 "Too many streams are open here; try again later.", retry_after=5.0, rule="overload.streams"
             )
+        self._streams_of.refuse_over(principal, MAX_STREAMS)
+
+    @contextmanager
+    def _opened(self, stream: Stream, principal: Principal) -> Iterator[None]:
+        self._refuse_stream(principal)
         self._streams.add(stream)
+        self._streams_of.add(principal, 1)
         self._on_count(len(self._streams))
         try:
             yield
         finally:
             self._streams.discard(stream)
+            self._streams_of.add(principal, -1)
             self._on_count(len(self._streams))
 
-    def _session(self, session_id: str, route_of: RouteOf | None, sees: Sees, seconds: float) -> _Client:
+    def _refuse_session(self, session_id: str, principal: Principal) -> None:
+        if session_id in self._sessions:
+            return
+        if len(self._sessions) >= MAX_SESSIONS:
+            self._sweep()
+        if len(self._sessions) >= MAX_SESSIONS:
+            message = "Too many sessions follow changes here; try again later."
+            raise Overloaded(message, retry_after=60.0, rule="overload.sessions")
+        self._sessions_of.refuse_over(principal, MAX_SESSIONS)
+
+    def _session(
+        self, session_id: str, principal: Principal, route_of: RouteOf | None, sees: Sees, seconds: float
+    ) -> _Client:
+        self._refuse_session(session_id, principal)
         client = self._sessions.get(session_id)
         if client is None:
-            if len(self._sessions) >= MAX_SESSIONS:
-                self._sweep()
-            if len(self._sessions) >= MAX_SESSIONS:
-                message = "Too many sessions follow changes here; try again later."
-                raise Overloaded(message, retry_after=60.0, rule="overload.sessions")
-            client = self._sessions[session_id] = _Client(frozenset(LISTS), _nobody, sees)
+            client = self._sessions[session_id] = _Client(principal, frozenset(LISTS), _nobody, sees)
+            self._sessions_of.add(principal, 1)
             if self._sweeper is None and not self._closing:
                 self._sweeper = self._later(_SWEEP_SECONDS, self._swept)
         client.sees = sees
@@ -278,7 +324,11 @@ class Subscriptions:
 
     def _forget_idle(self, session_id: str, client: _Client) -> None:
         if client.stream is None and not self._watched.owners(client) and self._sessions.get(session_id) is client:
-            del self._sessions[session_id]
+            self._forget(session_id, client)
+
+    def _forget(self, session_id: str, client: _Client) -> None:
+        del self._sessions[session_id]
+        self._sessions_of.add(client.principal, -1)
 
     def _swept(self) -> None:
         self._sweep()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from gateway.errors import Overloaded
+from gateway.http.shares import Shares
+from gateway.models import Principal
 
 MAX_WATCHED = 100_000
 """Pairs of a watcher and a resource."""
@@ -18,10 +20,13 @@ W = TypeVar("W")
 
 
 class Watched(Generic[W]):
-    """Counts watchers of resources; ``on_wanted`` is told all URIs of a route whenever they change."""
+    """Counts watchers of resources; ``on_wanted`` is told all URIs of a route whenever they change. ``whose`` tells
+    for whom one watches."""
 
-    def __init__(self, on_wanted: Callable[[str, frozenset[str]], None]) -> None:
+    def __init__(self, on_wanted: Callable[[str, frozenset[str]], None], whose: Callable[[W], Principal]) -> None:
         self._on_wanted = on_wanted
+        self._whose = whose
+        self._shares = Shares("subscriptions", 60.0)
         self._owners: dict[W, dict[str, str]] = {}
         self._watchers: dict[str, Counter[W]] = {}
         self._wanted: dict[str, Counter[str]] = {}
@@ -39,12 +44,10 @@ class Watched(Generic[W]):
         """Somebody watches these URIs, none of which they did before.
 
         Raises:
-            Overloaded: too much is watched; nothing was added.
+            Overloaded, RateLimited: too much is watched; nothing was added.
         """
-        if self._count + len(owners) > MAX_WATCHED:
-            message = "Too many resources are watched here; try again later."
-            raise Overloaded(message, retry_after=60.0, rule="overload.watched")
-        self._count += len(owners)
+        self.refuse_over(self._whose(watcher), len(owners))
+        self._changed(watcher, len(owners))
         if owners:
             self._owners.setdefault(watcher, {}).update(owners)
         grown: set[str] = set()
@@ -56,6 +59,18 @@ class Watched(Generic[W]):
             self._watchers.setdefault(route, Counter())[watcher] += 1
         self._tell(grown)
 
+    def refuse_over(self, principal: Principal, more: int) -> None:
+        """Whether so many more can be watched.
+
+        Raises:
+            Overloaded: all watch too much.
+            RateLimited: this principal does.
+        """
+        if self._count + more > MAX_WATCHED:
+            message = "Too many resources are watched here; try again later."
+            raise Overloaded(message, retry_after=60.0, rule="overload.watched")
+        self._shares.refuse_over(principal, MAX_WATCHED, more)
+
     def remove(self, watcher: W, uris: Iterable[str] | None = None) -> None:
         """Somebody no longer watches these URIs, or, with None, any."""
         owners = self._owners.get(watcher, {})
@@ -64,7 +79,7 @@ class Watched(Generic[W]):
             route = owners.pop(uri, None)
             if route is None:
                 continue
-            self._count -= 1
+            self._changed(watcher, -1)
             if _less(self._wanted, route, uri):
                 shrunk.add(route)
             _less(self._watchers, route, watcher)
@@ -94,6 +109,10 @@ class Watched(Generic[W]):
             if any(owner == route and covers(own, uri) for own, owner in self._owners[watcher].items())
         ]
         return found or [watcher for watcher in watchers if may_read(watcher)]
+
+    def _changed(self, watcher: W, change: int) -> None:
+        self._count += change
+        self._shares.add(self._whose(watcher), change)
 
     def _tell(self, routes: Iterable[str]) -> None:
         for route in sorted(set(routes) - {NOBODY}):

@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
-from gateway.ports import RelayLost
+from gateway.relay import RelayLost
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ Handler = Callable[[bytes], Awaitable[bytes]]
 
 
 class MemoryRelay:
-    """``ports.Relay`` for one process; the local half of ``RedisRelay``. Runs at most ``most`` handlers at once."""
+    """``relay.Relay`` for one process; the local half of ``RedisRelay``. Runs at most ``most`` handlers at once."""
 
     def __init__(self, *, most: int = MOST_RUNNING) -> None:
         self._here = secrets.token_hex(10)

@@ -25,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.ports import RelayLost
+from gateway.relay import RelayLost
 from gateway.stores.redis_connection import TAG
 from gateway.stores.redis_place import RedisPlace
 from gateway.stores.relay import MOST_RUNNING, Handler, MemoryRelay, answer_of
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 class RedisRelay:
-    """``ports.Relay`` over all processes that share a Redis and a key ring.
+    """``relay.Relay`` over all processes that share a Redis and a key ring.
 
     Args:
         url: as for ``RedisConnection``.
@@ -161,7 +161,7 @@ class RedisRelay:
     # Outgoing
 
     async def ask(self, there: str, topic: str, payload: bytes, seconds: float) -> bytes:
-        """See ``ports.Relay``."""
+        """See ``relay.Relay``."""
         if there == self.here:
             return await self._local.ask(there, topic, payload, seconds)
         if not self.up:
@@ -182,14 +182,14 @@ class RedisRelay:
                 self._post(Head("cancel", self.here, there, "", question), b"")
 
     def tell(self, there: str, topic: str, payload: bytes) -> None:
-        """See ``ports.Relay``."""
+        """See ``relay.Relay``."""
         if there == self.here:
             self._local.tell(there, topic, payload)
         else:
             self._post(Head("tell", self.here, there, topic), payload)
 
     def publish(self, topic: str, payload: bytes, *, here: bool = True) -> None:
-        """See ``ports.Relay``."""
+        """See ``relay.Relay``."""
         self._local.publish(topic, payload, here=here)
         self._post(Head("tell", self.here, EVERYBODY, topic), payload)
 

@@ -36,7 +36,7 @@ HELD_BY = {
     "tests/integration/test_modern_backend.py": ("backends/modern",),
     "tests/integration/test_parking.py": ("backends/parking", "backends/watching"),
     "tests/integration/test_redis_outage.py": ("stores/redis_connection",),
-    "tests/integration/test_relay.py": ("stores/relay",),
+    "tests/integration/test_relay.py": ("relay", "stores/relay"),
     "tests/integration/test_route_backend.py": (
         "backends/connector",
         "backends/dialer",

@@ -12,7 +12,8 @@ import pytest
 
 from gateway.audit import AuditEvent, Encoder
 from gateway.models import Limit
-from gateway.ports import RelayLost, Take
+from gateway.ports import Take
+from gateway.relay import RelayLost
 from gateway.stores.audit_reader import verify_stream
 from gateway.stores.audit_redis import RedisSink
 from gateway.stores.limits_redis import RedisLimits

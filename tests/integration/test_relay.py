@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.ports import Relay, RelayLost
+from gateway.relay import Relay, RelayLost
 from gateway.stores.redis_connection import TAG
 from gateway.stores.relay import MemoryRelay
 from gateway.stores.relay_frames import Head

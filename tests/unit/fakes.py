@@ -161,7 +161,7 @@ class FakeChannel:
         self.begun: list[tuple[str, str | int, bool]] = []
         self.left = 0
 
-    def begin(self, session_id: str, request_id: str | int, *, resumable: bool = False) -> None:
+    def begin(self, session_id: str, request_id: str | int, whose: Principal, *, resumable: bool = False) -> None:
         self.begun.append((session_id, request_id, resumable))
 
     async def part(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -284,33 +284,47 @@ class FakeElsewhere:
 
 
 class FakeHub:
-    """``ports.Hub`` that keeps what it was told, and opens streams that are no more than a name."""
+    """``ports.Hub`` that keeps what it was told, and opens streams that are no more than a name, or is ``full``."""
 
     def __init__(self) -> None:
+        self.full: Refusal | None = None
         self.told: list[tuple[str, Any, float]] = []
         self.watchers: list[tuple[Callable[[str], str | None] | None, Callable[[str], bool]]] = []
+        self.whose: list[Principal] = []
 
     def asked(self, params: Mapping[str, Any]) -> Any:
         if not isinstance(params.get("notifications"), dict):
             raise InvalidRequest("The request needs params.notifications.", code=INVALID_PARAMS, status=200)
         return params["notifications"]
 
-    def listen(self, request_id: str | int, asked: Any, *, route_of: Any, sees: Any, seconds: float) -> Any:
+    def listen(
+        self, request_id: str | int, asked: Any, *, principal: Principal, route_of: Any, sees: Any, seconds: float
+    ) -> Any:
+        self._admit(principal)
         self.told.append(("listen", (request_id, asked), seconds))
         self.watchers.append((route_of, sees))
         return nullcontext("listen")
 
-    def follow(self, session_id: str, *, sees: Any, seconds: float) -> Any:
+    def follow(self, session_id: str, *, principal: Principal, sees: Any, seconds: float) -> Any:
+        self._admit(principal)
         self.told.append(("follow", session_id, seconds))
         self.watchers.append((None, sees))
         return nullcontext("follow")
 
-    def subscribe(self, session_id: str, uri: str, *, route_of: Any, sees: Any, seconds: float) -> None:
+    def subscribe(
+        self, session_id: str, uri: str, *, principal: Principal, route_of: Any, sees: Any, seconds: float
+    ) -> None:
+        self._admit(principal)
         self.told.append(("subscribe", (session_id, uri), seconds))
         self.watchers.append((route_of, sees))
 
     def unsubscribe(self, session_id: str, uri: str) -> None:
         self.told.append(("unsubscribe", (session_id, uri), 0.0))
+
+    def _admit(self, principal: Principal) -> None:
+        if self.full is not None:
+            raise self.full
+        self.whose.append(principal)
 
     def end_session(self, session_id: str) -> None:
         self.told.append(("end", session_id, 0.0))

@@ -55,6 +55,10 @@ ERAS = ["modern", "legacy"]
 BATCHES = "2025-03-26"
 
 
+def nothing() -> None:
+    """There is no stream to come back to."""
+
+
 async def post(core: Core, era: str, method: str = "tools/call", **options: Any) -> Any:
     options.setdefault("params", ROLLBACK)
     return await (core.modern if era == "modern" else core.legacy)(method, **options)
@@ -652,7 +656,7 @@ async def test_only_a_live_session_of_the_same_principal_is_one(session: str | N
     if how == "post":
         answer = await core.pipeline.post(arrived, FakeChannel())
     else:
-        answer = await getattr(core.pipeline, how)(arrived)
+        answer = await (core.pipeline.end(arrived) if how == "end" else core.pipeline.stream(arrived, nothing))
     assert answer.status == status
     assert "initialize" in said(answer)["error"]["message"]
     assert outcome_of(core) == ("invalid_request", status, False)
@@ -678,11 +682,35 @@ async def test_the_stream_of_a_session_is_opened_until_the_token_ends() -> None:
     core = Core()
     core.who["ada"] = replace(core.who["ada"], expires_at=core.clock.now + 30)
     session = core.session()
-    answer = await core.pipeline.stream(legacy("x", session=session))
+    answer = await core.pipeline.stream(legacy("x", session=session), nothing)
     assert answer.status == 200
     assert answer.opens is not None
     assert core.hub.told == [("follow", session, 30.0)]
     assert core.audit.only.method == "session/stream"
+    assert core.hub.whose == [core.who["ada"]]
+
+
+async def test_a_call_that_is_come_back_to_needs_no_stream_of_its_session() -> None:
+    core = Core()
+    core.hub.full = RateLimited("You may have 1 streams here.", limit_name="x", retry_after=5.0, rule="share.streams")
+    resumed = contextlib.nullcontext("the rest")
+    answer = await core.pipeline.stream(legacy("x", session=core.session()), lambda: resumed)
+    assert answer.opens is resumed
+    assert outcome_of(core) == ("ok", 200, False)
+
+
+@pytest.mark.parametrize("how", ["listen", "stream"])
+async def test_who_has_its_share_of_streams_is_refused_once_by_name_and_nothing_is_opened(how: str) -> None:
+    core = Core()
+    core.hub.full = RateLimited("You may have 1 streams here.", limit_name="x", retry_after=5.0, rule="share.streams")
+    if how == "listen":
+        answer = await core.modern("subscriptions/listen", params={"notifications": {}})
+    else:
+        answer = await core.pipeline.stream(legacy("x", session=core.session()), nothing)
+    assert (answer.status, answer.opens, dict(answer.headers)["retry-after"]) == (429, None, "5")
+    assert said(answer)["error"]["data"]["retry_after_seconds"] == 5
+    event = core.audit.only
+    assert (event.outcome, event.rule, event.principal) == ("rate_limited", "share.streams", core.who["ada"])
 
 
 # Notifications and posted answers

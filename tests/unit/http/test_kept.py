@@ -9,6 +9,7 @@ import pytest
 
 from gateway.http import kept as module
 from gateway.http.kept import AWAY_SECONDS, MAX_BYTES, MAX_EVENTS, Kept
+from gateway.models import ANONYMOUS
 
 
 class Alarm:
@@ -40,7 +41,7 @@ class Shelf:
     def finished(self, kept: Kept) -> None:
         self.ended.append(kept)
 
-    def grow(self, change: int) -> None:
+    def grow(self, kept: Kept, change: int) -> None:
         self.bytes += change
 
     def forget(self, kept: Kept) -> None:
@@ -61,7 +62,7 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 def kept(shelf: Shelf, task: asyncio.Task[bool]) -> Kept:
-    return Kept(shelf, ("s", None), task)
+    return Kept(shelf, ("s", None), task, ANONYMOUS)
 
 
 async def test_it_begins_with_a_priming_event_without_data(kept: Kept) -> None:

@@ -14,6 +14,7 @@ from gateway.errors import ClientSilent
 from gateway.http import responder as module
 from gateway.http.conversations import Conversations
 from gateway.http.responder import MAX_WAITING, Responder, event
+from gateway.models import ANONYMOUS
 from gateway.protocol.answers import Answer
 
 ID = (b"x-request-id", b"r1")
@@ -205,7 +206,7 @@ async def test_leaving_before_anything_was_sent_sends_nothing() -> None:
 def in_session(wire: Wire, *, may_stream: bool = True) -> tuple[Responder, Conversations]:
     conversations = Conversations("here")
     responder = made(wire, may_stream=may_stream, conversations=conversations)
-    responder.begin(SESSION, 1)
+    responder.begin(SESSION, 1, ANONYMOUS)
     return responder, conversations
 
 
@@ -253,7 +254,7 @@ async def test_a_request_may_be_cancelled_until_its_answer() -> None:
 
     async def serve(answered: bool) -> str:
         responder = made(wire, conversations=conversations)
-        responder.begin(SESSION, 1)
+        responder.begin(SESSION, 1, ANONYMOUS)
         if answered:
             await responder.finish(Answer(200, BODY))
         stopped.set()
@@ -277,7 +278,7 @@ async def test_a_request_may_be_cancelled_until_its_answer() -> None:
 
 async def begun(responder: Responder, cancelled: Conversations | None = None) -> str:
     """A message of a batch, that its client may cancel while it runs."""
-    responder.begin(SESSION, 1)
+    responder.begin(SESSION, 1, ANONYMOUS)
     if cancelled is not None:
         cancelled.cancel(SESSION, 1)
     await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from gateway.http import resumption as module
 from gateway.http.conversations import Conversations
 from gateway.http.kept import Kept
 from gateway.http.resumption import KEPT_SECONDS, MAX_OF_SESSION, Events, ResumableResponder
+from gateway.models import ANONYMOUS, Principal
 from gateway.protocol.answers import Answer
 
 BODY = b'{"jsonrpc":"2.0","id":1,"result":{}}'
@@ -63,8 +64,14 @@ def events(clock: Clock) -> Events:
     return Events(clock=clock, call_later=clock.later)
 
 
-def opened(events: Events, task: asyncio.Task[Any], session: str = "s", toolset: str | None = None) -> Kept:
-    kept = events.open(session, toolset, task)
+def opened(
+    events: Events,
+    task: asyncio.Task[Any],
+    session: str = "s",
+    toolset: str | None = None,
+    whose: Principal = ANONYMOUS,
+) -> Kept:
+    kept = events.open(session, toolset, task, whose)
     assert kept is not None
     return kept
 
@@ -99,8 +106,8 @@ def test_an_answer_that_was_had_is_nothing_to_come_back_for(events: Events, task
 
 def test_a_session_has_few_streams_and_gives_up_answered_ones_first(events: Events, task: asyncio.Task[Any]) -> None:
     streams = [opened(events, task) for _ in range(MAX_OF_SESSION)]
-    assert events.open("s", None, task) is None
-    assert events.open("other", None, task) is not None
+    assert events.open("s", None, task, ANONYMOUS) is None
+    assert events.open("other", None, task, ANONYMOUS) is not None
     streams[1].finish(BODY)
     opened(events, task)
     assert [events.has(kept) for kept in streams] == [True, False, True, True]
@@ -112,7 +119,7 @@ def test_all_sessions_together_are_bounded(
     monkeypatch.setattr(module, "MAX_STREAMS", 2)
     first = opened(events, task, "a")
     opened(events, task, "b")
-    assert events.open("c", None, task) is None
+    assert events.open("c", None, task, ANONYMOUS) is None
     first.finish(BODY)
     opened(events, task, "c")
     assert (len(events), events.has(first)) == (2, False)
@@ -129,7 +136,72 @@ def test_bytes_are_bounded_by_forgetting_the_oldest_answers(
     assert [events.has(kept) for kept in (one, two, three)] == [False, True, True]
     three.put(b"x" * 1000)
     assert [events.has(kept) for kept in (two, three)] == [False, True]
-    assert events.open("d", None, task) is None
+    assert events.open("d", None, task, ANONYMOUS) is None
+
+
+ALICE, BOB = Principal("https://idp", "alice"), Principal("https://idp", "bob")
+
+
+def test_one_principal_has_a_share_of_the_streams_and_gives_up_its_own_answers_first(
+    events: Events, task: asyncio.Task[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_STREAMS", 8)
+    of_bob = opened(events, task, "b1", whose=BOB)
+    of_bob.finish(BODY)
+    first, _ = opened(events, task, "a1", whose=ALICE), opened(events, task, "a2", whose=ALICE)
+    assert events.open("a3", None, task, ALICE) is None
+    opened(events, task, "b2", whose=BOB)
+    first.finish(BODY)
+    opened(events, task, "a3", whose=ALICE)
+    assert [events.has(kept) for kept in (of_bob, first)] == [True, False]
+
+
+def test_one_principal_has_a_share_of_the_bytes_and_crowds_out_its_own_answers_only(
+    events: Events, task: asyncio.Task[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ALL_BYTES", 4000)
+    of_bob, first, second = (
+        opened(events, task, name, whose=whose) for name, whose in (("b", BOB), ("a1", ALICE), ("a2", ALICE))
+    )
+    for kept in (of_bob, first, second):
+        kept.finish(b"x" * 600)
+    assert [events.has(kept) for kept in (of_bob, first, second)] == [True, False, True]
+    running = opened(events, task, "a3", whose=ALICE)
+    running.put(b"x" * 1200)
+    assert [events.has(kept) for kept in (of_bob, second, running)] == [True, False, True]
+    assert events.open("a4", None, task, ALICE) is None
+    opened(events, task, "b2", whose=BOB)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["open", "put", "finish", "forget", "end"]), st.integers(0, 5))))
+async def test_shares_are_counted_to_the_byte_however_streams_end(steps: list[tuple[str, int]]) -> None:
+    running = asyncio.ensure_future(asyncio.Event().wait())
+    clock = Clock()
+    events = Events(clock=clock, call_later=clock.later)
+    streams: list[Kept] = []
+    for step, number in steps:
+        kept = streams[number % len(streams)] if streams else None
+        if step == "open":
+            new = events.open(f"s{number}", None, running, (ALICE, BOB, ANONYMOUS)[number % 3])
+            streams += [new] if new is not None else []
+        elif step == "end":
+            events.end_session(f"s{number}")
+        elif kept is not None and step == "put" and not kept.finished:
+            kept.put(b"x" * number)
+        elif kept is not None and step == "finish" and not kept.finished:
+            kept.finish(BODY)
+        elif kept is not None and step == "forget":
+            events.forget(kept)
+        found = [kept for kept in streams if events.has(kept)]
+        for whose in (ALICE, BOB, ANONYMOUS):
+            mine = [kept for kept in found if kept.whose is whose]
+            part = events._part_of(whose)
+            assert (part.streams, part.bytes) == (len(mine), sum(kept.size for kept in mine))
+            assert set(part.answered) == {kept.id for kept in mine if kept.finished}
+    for kept in streams:
+        events.forget(kept)
+    assert events._parts == {}
+    running.cancel()
 
 
 def test_an_answer_is_kept_for_a_while_after_its_last_use(
@@ -181,7 +253,7 @@ class Wire:
 
 def made(wire: Wire, events: Events, *, resumable: bool = True) -> ResumableResponder:
     responder = ResumableResponder(wire, [], conversations=Conversations("h"), events=events, toolset=None)
-    responder.begin("s", 1, resumable=resumable)
+    responder.begin("s", 1, ANONYMOUS, resumable=resumable)
     return responder
 
 

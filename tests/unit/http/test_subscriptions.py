@@ -3,17 +3,19 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.errors import InvalidRequest, Overloaded
-from gateway.http import subscriptions
+from gateway.errors import InvalidRequest, Overloaded, RateLimited
+from gateway.http import subscriptions, watched
 from gateway.http.filters import Filter
 from gateway.http.streams import Stream
 from gateway.http.subscriptions import Subscriptions
-from gateway.models import Change
+from gateway.models import ANONYMOUS, Change, Principal
 
 ID = "io.modelcontextprotocol/subscriptionId"
 LISTS = Filter(frozenset({"tools", "prompts", "resources"}))
@@ -60,16 +62,17 @@ class World:
         return route not in self.hidden
 
     @contextmanager
-    def listen(self, asked: Filter = LISTS, request_id: Any = 1) -> Iterator[Stream]:
-        with self.hub.listen(request_id, asked, route_of=self.owners.get, sees=self.sees) as stream:
+    def listen(self, asked: Filter = LISTS, request_id: Any = 1, principal: Principal = ANONYMOUS) -> Iterator[Stream]:
+        mine = self.hub.listen(request_id, asked, principal=principal, route_of=self.owners.get, sees=self.sees)
+        with mine as stream:
             yield stream
 
-    def subscribe(self, session: str, uri: str, seconds: float = 100.0) -> None:
-        self.hub.subscribe(session, uri, route_of=self.owners.get, sees=self.sees, seconds=seconds)
+    def subscribe(self, session: str, uri: str, seconds: float = 100.0, principal: Principal = ANONYMOUS) -> None:
+        self.hub.subscribe(session, uri, principal=principal, route_of=self.owners.get, sees=self.sees, seconds=seconds)
 
     @contextmanager
-    def follow(self, session: str, seconds: float = 100.0) -> Iterator[Stream]:
-        with self.hub.follow(session, sees=self.sees, seconds=seconds) as stream:
+    def follow(self, session: str, seconds: float = 100.0, principal: Principal = ANONYMOUS) -> Iterator[Stream]:
+        with self.hub.follow(session, principal=principal, sees=self.sees, seconds=seconds) as stream:
             yield stream
 
 
@@ -259,6 +262,116 @@ async def test_streams_are_bounded_and_counted(world: World, monkeypatch: pytest
             open_streams.enter_context(world.listen(Filter(uris=("a:1",))))
         assert world.wanted == {}
     assert world.counts == [1, 2, 1, 0]
+
+
+ALICE, BOB = Principal("https://idp", "alice"), Principal("https://idp", "bob")
+
+
+async def test_while_one_principal_has_its_share_of_the_streams_another_gets_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "MAX_STREAMS", 8)
+    with ExitStack() as others, ExitStack() as mine:
+        mine.enter_context(world.listen(principal=ALICE))
+        mine.enter_context(world.follow("a", principal=ALICE))
+        for opening in (world.listen(principal=ALICE), world.follow("a2", principal=ALICE)):
+            with pytest.raises(RateLimited, match="You may have 2 streams here and have 2") as refused:
+                mine.enter_context(opening)
+            assert (refused.value.rule, refused.value.retry_after) == ("share.streams", 5.0)
+        for _ in range(2):
+            others.enter_context(world.listen(principal=BOB))
+        mine.pop_all().close()
+        with world.listen(principal=ALICE), world.listen(principal=ALICE):
+            assert len(world.hub) == 4
+
+
+async def test_a_share_is_refused_before_the_stream_is_opened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "MAX_STREAMS", 4)
+    monkeypatch.setattr(subscriptions, "MAX_SESSIONS", 4)
+    monkeypatch.setattr(watched, "MAX_WATCHED", 4)
+    world.subscribe("a", "a:1", principal=ALICE)
+    two = Filter(uris=("a:1", "b:1"))
+    for asked, rule in ((two, "subscriptions"), (Filter(uris=("a:2",)), "subscriptions")):
+        with pytest.raises(RateLimited) as refused:
+            world.hub.listen(1, asked, principal=ALICE, route_of=world.owners.get, sees=world.sees)
+        assert refused.value.rule == f"share.{rule}"
+    with pytest.raises(RateLimited) as refused:
+        world.hub.follow("a2", principal=ALICE, sees=world.sees)
+    assert refused.value.rule == "share.sessions"
+    with pytest.raises(RateLimited) as refused:
+        world.subscribe("a", "a:2", principal=ALICE)
+    assert refused.value.rule == "share.subscriptions"
+    world.subscribe("b", "a:1", principal=BOB)
+    with world.listen(principal=BOB), world.follow("a", principal=ALICE):
+        assert len(world.hub) == 2
+
+
+async def test_a_session_whose_subscription_is_refused_is_not_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "MAX_WATCHED", 0)
+    with pytest.raises(Overloaded):
+        world.subscribe("a", "a:1", principal=ALICE)
+    assert len(world.hub._sessions_of) == 0
+
+
+class Crowd:
+    """Three principals that open and end streams and sessions in every way there is."""
+
+    WHO = (ALICE, BOB, ANONYMOUS)
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.open: list[tuple[Principal, ExitStack]] = []
+
+    def listen(self, number: int) -> None:
+        self._enter(number, self.world.listen(principal=self.WHO[number % 3]))
+
+    def watch(self, number: int) -> None:
+        self._enter(number, self.world.listen(Filter(uris=("a:1", "b:1")), principal=self.WHO[number % 3]))
+
+    def follow(self, number: int) -> None:
+        self._enter(number, self.world.follow(f"s{number}", principal=self.WHO[number % 3]))
+
+    def subscribe(self, number: int) -> None:
+        self.world.subscribe(f"s{number}", "a:1", principal=self.WHO[number % 3])
+
+    def unsubscribe(self, number: int) -> None:
+        self.world.hub.unsubscribe(f"s{number}", "a:1")
+
+    def leave(self, number: int) -> None:
+        if self.open:
+            self.open.pop(number % len(self.open))[1].close()
+
+    def end(self, number: int) -> None:
+        self.world.hub.end_session(f"s{number}")
+
+    def age(self, _number: int) -> None:
+        self.world.advance(61.0)
+
+    def _enter(self, number: int, opening: AbstractContextManager[Stream]) -> None:
+        stack = ExitStack()
+        stack.enter_context(opening)
+        self.open.append((self.WHO[number % 3], stack))
+
+
+_STEPS = st.sampled_from(["listen", "watch", "follow", "subscribe", "unsubscribe", "leave", "end", "age"])
+
+
+@given(st.lists(st.tuples(_STEPS, st.integers(0, 5)), max_size=40))
+async def test_shares_are_counted_exactly_however_streams_and_sessions_end(steps: list[tuple[str, int]]) -> None:
+    crowd = Crowd()
+    hub = crowd.world.hub
+    for step, number in steps:
+        getattr(crowd, step)(number)
+        for one in crowd.WHO:
+            assert hub._streams_of.of(one) == sum(owner is one for owner, _ in crowd.open)
+            assert hub._sessions_of.of(one) == sum(client.principal is one for client in hub._sessions.values())
+    while crowd.open:
+        crowd.leave(0)
+    for number in range(6):
+        hub.end_session(f"s{number}")
+    assert (len(hub._streams_of), len(hub._sessions_of), len(hub._watched._shares)) == (0, 0, 0)
 
 
 async def test_the_gateway_ends_a_modern_stream_with_a_result_and_opens_no_more(world: World) -> None:

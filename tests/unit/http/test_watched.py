@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import Overloaded
+from gateway.errors import Overloaded, RateLimited
 from gateway.http import watched
 from gateway.http.watched import Watched, covers
+from gateway.models import Principal
 
 
 class Books:
-    def __init__(self) -> None:
+    def __init__(self, *, own_shares: bool = False) -> None:
         self.wanted: dict[str, frozenset[str]] = {}
         self.told = 0
-        self.of: Watched[str] = Watched(self.hear)
+        self.of: Watched[str] = Watched(self.hear, lambda name: Principal("https://idp" if own_shares else "", name))
 
     def hear(self, route: str, uris: frozenset[str]) -> None:
         assert self.wanted.get(route, frozenset()) != uris, "told without a change"
@@ -57,6 +58,19 @@ def test_too_much_is_refused_and_changes_nothing(monkeypatch: pytest.MonkeyPatch
     assert books.wanted == {"r": {"a:1"}}
     books.of.remove("alice")
     books.of.add("bob", {"a:2": "r", "a:3": "r"})
+
+
+def test_one_who_watches_its_share_is_refused_and_leaves_others_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "MAX_WATCHED", 8)
+    books = Books(own_shares=True)
+    books.of.add("alice", {"a:1": "r"})
+    with pytest.raises(RateLimited):
+        books.of.add("alice", {"a:2": "r", "a:3": "r"})
+    assert books.wanted == {"r": {"a:1"}}
+    books.of.add("bob", {"a:2": "r", "a:3": "r"})
+    books.of.move("bob", lambda _uri: "s")
+    books.of.remove("alice")
+    books.of.add("alice", {"a:2": "r", "a:3": "r"})
 
 
 @pytest.mark.parametrize(

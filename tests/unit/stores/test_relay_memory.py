@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from gateway.ports import RelayLost
+from gateway.relay import RelayLost
 from gateway.stores.relay import MemoryRelay
 
 
