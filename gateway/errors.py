@@ -266,6 +266,15 @@ class AuditUnavailable(Overloaded):
     """The audit cannot be written, so nothing is executed."""
 
 
+def outcomes(kind: type[Refusal] = Refusal) -> frozenset[str]:
+    """Every word for how a request ends: those of what was carried out or broke off, and those of the refusals."""
+    below = frozenset[str]().union(*(outcomes(each) for each in kind.__subclasses__()))
+    return below | ({kind.outcome} if kind is not Refusal else _NO_REFUSALS)
+
+
+_NO_REFUSALS = frozenset({"ok", "tool_error", "backend_error", "aborted", "internal_error"})
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong in the configuration, said to the operator.

@@ -15,6 +15,8 @@ from gateway.audit.reading import Wanted
 from gateway.cli.audit_tail import MOST_OF_A_LINE, Shown, watch
 from gateway.cli.output import NO, UNUSABLE, as_json, fail, out, printable
 from gateway.cli.serve import read_settings
+from gateway.cli.tokens import DEMO_AUDIT, DemoIssuer
+from gateway.errors import outcomes
 from gateway.stores import audit_reader
 from gateway.stores.audit_tail import FileTail, StreamTail, Tail
 
@@ -73,7 +75,8 @@ def export(
 @app.command()
 def tail(
     log: Annotated[
-        str | None, typer.Argument(help="A file, or redis:STREAM; by default the first file of GATEWAY_AUDIT.")
+        str | None,
+        typer.Argument(help="A file, or redis:STREAM; by default the first file of GATEWAY_AUDIT, or the demo's."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, over rotations.")] = False,
     count: Annotated[int, typer.Option("-n", min=0, help="How many of the last events.")] = 20,
@@ -83,6 +86,8 @@ def tail(
     json_output: Annotated[bool, typer.Option("--json", help="The lines as they are.")] = False,
 ) -> None:
     """Show the last events, one line each, and with --follow what comes. Exit 1 when a line is no record."""
+    if unknown := sorted(set(outcome or ()) - outcomes()):
+        fail(f"there is no outcome {', '.join(unknown)}; outcomes are {', '.join(sorted(outcomes()))}", UNUSABLE)
     shown = Shown(Wanted(principal, tool, outcome or ()), as_they_are=json_output)
     place = log or str(_first_file())
     try:
@@ -102,8 +107,10 @@ def _tail_of(place: str, shown: Shown, count: int) -> Tail:
 
 def _first_file() -> Path:
     path = next((sink.path for sink in read_settings(os.environ).audit if sink.path is not None), None)
+    if path is None and "GATEWAY_AUDIT" not in os.environ and DemoIssuer.load() is not None:
+        path = DEMO_AUDIT
     if path is None:
-        fail("GATEWAY_AUDIT has no file: name the log", UNUSABLE)
+        fail("GATEWAY_AUDIT has no file, and no demo runs in this folder: name the log", UNUSABLE)
     return path
 
 

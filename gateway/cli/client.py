@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import httpx2
 import typer
@@ -15,8 +17,9 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from rich.table import Table
 
-from gateway.cli.output import NO, UNUSABLE, as_json, fail, out
+from gateway.cli.output import NO, UNUSABLE, as_json, err, fail, out, printable
 from gateway.cli.tokens import DemoIssuer, mint_for_demo
+from gateway.protocol.revisions import REFUSAL
 
 Url = Annotated[str | None, typer.Option(help="The gateway. Default: MCP_GATEWAY_URL, or the running demo.")]
 Token = Annotated[str | None, typer.Option(help="Bearer token. Default: MCP_GATEWAY_TOKEN.")]
@@ -26,9 +29,12 @@ Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 def tools(url: Url = None, token: Token = None, scopes: Scopes = None, json_output: Json = False) -> None:
     """List the tools that a token may call."""
-    listed = _run(_list(_url(url), _token(token, scopes)))
+    listed = _run(_list, _url(url), _token(token, scopes))
     if json_output:
         as_json(listed)
+        return
+    if not listed:
+        err.print("There is no tool that this token may call; mcp-gateway explain says why.", style="yellow")
         return
     table = Table("tool", "description", box=None)
     for tool in listed:
@@ -52,27 +58,48 @@ def call(
         fail(f"the arguments are not JSON: {error}", UNUSABLE)
     if not isinstance(decoded, dict):
         fail("the arguments must be a JSON object", UNUSABLE)
-    result = _run(_call(_url(url), _token(token, scopes), tool, decoded))
+    result = _run(_call, _url(url), _token(token, scopes), tool, decoded)
     if json_output:
         as_json(result)
     else:
-        for block in result.get("content", ()):
-            typer.echo(block.get("text", json.dumps(block)))
+        _say(result)
     raise typer.Exit(NO if result.get("isError") else 0)
 
 
-def _run(work: Any) -> Any:
+def _say(result: dict[str, Any]) -> None:
+    """The content; of what the gateway itself says instead, what people need of it."""
+    refusal = result.get("_meta", {}).get(REFUSAL)
+    if isinstance(refusal, dict):
+        for line in filter(None, (refusal.get("error"), refusal.get("hint"))):
+            err.print(printable(str(line)), style="red", markup=False, highlight=False, soft_wrap=True)
+        return
+    for block in result.get("content", ()):
+        typer.echo(block.get("text", json.dumps(block)))
+
+
+def _run(work: Callable[..., Coroutine[Any, Any, Any]], url: str, *arguments: Any) -> Any:
     result: Any = None
     problem = ""
     try:
-        result = asyncio.run(work)
+        result = asyncio.run(work(url, *arguments))
     except* MCPError as group:
-        problem = _first(group).error.message
+        problem = _told(_first(group).error, url)
     except* (httpx2.HTTPError, OSError) as group:
-        problem = f"the gateway cannot be reached: {_first(group)}"
+        why = str(_first(group)).rstrip(".")
+        problem = f"the gateway cannot be reached at {url}: {why}; is it running, and is this its --url?"
     if problem:
         fail(problem)
     return result
+
+
+def _told(error: Any, url: str) -> str:
+    """What the gateway says to an agent, and the next step on a command line."""
+    message = str(error.message)
+    if error.code == HTTPStatus.UNAUTHORIZED:
+        return f"{message} Give --token or MCP_GATEWAY_TOKEN, or --scopes beside the demo."
+    if not urlsplit(url).path.startswith("/mcp"):
+        return f"{url}: {message}; the URL of a gateway ends in /mcp or /mcp/<toolset>"
+    return message
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Any:
@@ -122,4 +149,7 @@ def _token(given: str | None, scopes: str | None) -> str | None:
         fail("give --token or --scopes, not both", UNUSABLE)
     if scopes is not None:
         return mint_for_demo(scopes)
-    return given or os.environ.get("MCP_GATEWAY_TOKEN")
+    token = (given or os.environ.get("MCP_GATEWAY_TOKEN") or "").strip()
+    if not (token.isascii() and token.isprintable()):
+        fail("the token has characters that no token has: was more copied than the token?", UNUSABLE)
+    return token or None

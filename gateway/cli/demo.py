@@ -19,7 +19,7 @@ from rich.panel import Panel
 
 from gateway.cli.output import UNUSABLE, fail, out
 from gateway.cli.serve import loader, read_settings, run
-from gateway.cli.tokens import DEMO_STATE, DemoIssuer
+from gateway.cli.tokens import DEMO_AUDIT, DEMO_STATE, DemoIssuer
 from gateway.devtokens import DevIssuer
 from gateway.http.runner import bind
 from gateway.routes import Routes
@@ -41,7 +41,7 @@ def demo(
     """Start the gateway with three real MCP servers, a throw-away issuer and state in the process."""
     port = _claim(port)
     state.mkdir(parents=True, exist_ok=True)
-    audit = state / "audit.jsonl"
+    audit = state / DEMO_AUDIT.name
     settings = read_settings(
         {
             "GATEWAY_CONFIG": os.environ.get("GATEWAY_CONFIG", "config/routes.yaml"),

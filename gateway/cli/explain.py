@@ -91,7 +91,8 @@ def _asked(
     if claims is None:
         token = sys.stdin.read().strip() if token == "-" else token or os.environ.get("MCP_GATEWAY_TOKEN")  # noqa: S105 - the dash, not a password
         if not token and routes.auth is not None:
-            fail("give --token or --claims", UNUSABLE)
+            beside = "; mcp-gateway token --scopes … makes one for the demo" if demo is not None else ""
+            fail(f"give --token or --claims{beside}", UNUSABLE)
     return _Asked(file, routes, places, lock, token, _claims(claims), tool, toolset, offline)
 
 

@@ -18,6 +18,7 @@ EXAMPLE_SERVER = "127.0.0.1:9000"
 """Where ``config/routes.yaml`` has the example server; the demo starts one on a free port."""
 DEMO_STATE = Path("var/demo")
 """Where the running demo keeps its throw-away key, its audit and this description of itself."""
+DEMO_AUDIT = DEMO_STATE / "audit.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

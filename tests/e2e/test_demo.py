@@ -149,6 +149,53 @@ def test_the_commands_that_it_names_work_beside_it(demo: Demo) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
+def test_without_a_token_the_commands_say_how_to_give_one(demo: Demo) -> None:
+    listed = demo.run("tools")
+    assert listed.returncode == 1
+    assert "Give --token or MCP_GATEWAY_TOKEN, or --scopes beside the demo." in listed.stderr
+    explained = demo.run("explain")
+    assert explained.returncode == 2
+    assert "mcp-gateway token --scopes" in explained.stderr
+    nothing = demo.run("tools", "--scopes", "")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "mcp-gateway explain says why" in nothing.stderr
+
+
+def test_a_refusal_is_said_to_people_in_words(demo: Demo) -> None:
+    called = demo.run("call", "deploy__rollback", "{}", "--scopes", "deploy:write")
+    assert (called.returncode, called.stdout) == (1, "")
+    error, hint = called.stderr.splitlines()
+    assert error.startswith("The arguments do not fit the input schema of deploy__rollback: ")
+    assert hint == "Correct the arguments and call again."
+    told = demo.run("call", "deploy__rollback", "{}", "--scopes", "deploy:write", "--json")
+    assert json.loads(json.loads(told.stdout)["content"][0]["text"])["code"] == "invalid_arguments"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        (("--token", "secret-a\nb"), 2, "was more copied than the token?"),
+        (("--token", "x", "--url", "http://127.0.0.1:9/mcp"), 1, "cannot be reached at http://127.0.0.1:9/mcp"),
+        (("--token", "x", "--url", "{root}/elsewhere"), 1, "/elsewhere: Not Found; the URL of a gateway ends in /mcp"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_with_the_next_step(
+    demo: Demo, options: tuple[str, ...], code: int, word: str
+) -> None:
+    root = _url(demo).removesuffix("/mcp")
+    done = demo.run("tools", *(option.format(root=root) for option in options))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert word in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_the_audit_of_the_demo_is_shown_without_naming_it(demo: Demo) -> None:
+    demo.run("call", "deploy__rollback", "--scopes", "deploy:read")
+    shown = demo.run("audit", "tail", "--tool", "deploy__roll*", "--outcome", "insufficient_scope")
+    assert shown.returncode == 0
+    assert "routes.deploy.tools.rollback.scopes" in shown.stdout
+
+
 def test_interrupt_ends_everything_that_it_started(tmp_path: Path) -> None:
     demo = Demo(tmp_path, "--port", "0")
     until(lambda: "Ctrl-C" in demo.said, 60)

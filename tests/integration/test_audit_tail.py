@@ -218,6 +218,14 @@ def test_the_exit_code_says_whether_every_line_was_a_record(path: Path, sink: Fi
     assert run(GATEWAY_AUDIT="stdout").returncode == 2
 
 
+def test_an_outcome_that_does_not_exist_is_refused_instead_of_waited_for(path: Path, sink: FileSink) -> None:
+    write(sink, "a")
+    done = run(str(path), "--follow", "--outcome", "ok", "--outcome", "insufficent_scope")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no outcome insufficent_scope; outcomes are aborted, " in done.stderr
+    assert "insufficient_scope, " in done.stderr
+
+
 def test_a_reader_that_leaves_is_no_failure(path: Path, sink: FileSink) -> None:
     write(sink, *map(str, range(400)))
     command = f"{sys.executable} -m gateway audit tail {path} -n 400 | head -n 1"
