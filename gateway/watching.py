@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypedDict
 
 from gateway.entries import KINDS
 from gateway.exchange import Exchange, Policy, Rules
-from gateway.models import Principal
+from gateway.models import Entry, Principal
 from gateway.policy.authorize import permits
 from gateway.ports import RouteOf, Sees
 
@@ -30,11 +31,8 @@ def of_principal(principal: Principal, toolset: str | None, present: Callable[[]
     """A principal at a toolset, for as long as its token is good; ``now`` in seconds since the epoch."""
 
     def route_of(uri: str) -> str | None:
-        rules = present()
-        known = rules.catalog.owner(toolset, uri) if rules.catalog.has(toolset) else None
-        if known is None or not permits(principal, known):
-            return None
-        return known.route
+        known = _read(present(), toolset, uri)
+        return known.route if known is not None and permits(principal, known) else None
 
     def sees(route: str) -> bool:
         catalog = present().catalog
@@ -43,3 +41,13 @@ def of_principal(principal: Principal, toolset: str | None, present: Callable[[]
         return any(entry.route == route for kind in KINDS for entry in catalog.visible(toolset, principal, kind))
 
     return Watcher(principal=principal, route_of=route_of, sees=sees, seconds=principal.expires_at - now)
+
+
+def _read(rules: Rules, toolset: str | None, uri: str) -> Entry | None:
+    """What reading a URI is decided by: its own rule where a template stands for it; None where it is not served."""
+    if not rules.catalog.has(toolset) or rules.catalog.withheld_owner(toolset, uri) is not None:
+        return None
+    known = rules.catalog.owner(toolset, uri)
+    if known is None or known.kind == "resource":
+        return known
+    return replace(known, policy=rules.by_name[known.route].decide(uri, "resource"))

@@ -29,7 +29,6 @@ HELD_BY = {
     "tests/e2e/test_introspection.py": ("stores/issuers",),
     "tests/e2e/test_lifecycle.py": ("__main__", "http/runner", "workers"),
     "tests/e2e/test_replicas.py": ("replicas",),
-    "tests/e2e/test_legacy_clients.py": ("watching",),
     "tests/integration/test_http1_client.py": ("backends/http1", "backends/http1_connection"),
     "tests/integration/test_legacy_posts.py": ("backends/legacy_posts",),
     "tests/integration/test_limits_contract.py": ("stores/leases", "stores/limits_redis"),
