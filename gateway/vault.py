@@ -28,6 +28,14 @@ class Vault(Protocol):
         """
         ...
 
+    async def forget(self, key: str, value: str) -> bool:
+        """Forget a value, unless another has taken its place. True where it was there; in one step.
+
+        Raises:
+            VaultAway: it may still be there.
+        """
+        ...
+
     async def claim(self, key: str, seconds: float) -> bool:
         """True for the first who claims a key within ``seconds``, False for all others.
 

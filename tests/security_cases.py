@@ -256,6 +256,10 @@ P9
     integration/test_stdio_supervision.py::test_no_process_survives_a_gateway_that_is_killed
     integration/test_stdio_supervision.py::test_a_child_that_ignores_the_end_of_its_input_and_sigterm_is_killed_within_seconds
     e2e/test_lifecycle.py::test_a_killed_gateway_leaves_no_stdio_backend_behind
+  An authorization server that fails for one replica, or refuses a former token late, takes nobody an account away.
+    integration/test_vault_contract.py::test_a_grant_that_was_renewed_is_not_dropped_by_who_saw_the_former
+    integration/test_vault_contract.py::test_where_the_replica_that_renews_fails_another_does_it_at_once
+    unit/backends/credentials/test_granting.py::test_a_late_refusal_of_a_former_token_takes_nobody_the_grant_that_replaced_it
   One message of a backend ends nothing but its own call.
     integration/test_stdio_supervision.py::test_a_line_without_end_costs_the_session_and_not_the_gateway
     fuzz/test_fuzz_gateway.py::test_whatever_a_backend_answers_a_call_has_an_answer

@@ -6,11 +6,13 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 
 from gateway.stores.redis_connection import TAG, RedisAway, RedisConnection
 from gateway.vault import VaultAway
 
+_FORGET = files("gateway.stores").joinpath("vault.lua").read_bytes()
 _MOST = 100_000
 
 
@@ -46,6 +48,13 @@ class MemoryVault:
         values.pop(key, None)
         return None
 
+    async def forget(self, key: str, value: str) -> bool:
+        """See ``Vault``."""
+        if await self.get(key) != value:
+            return False
+        self._like(key).pop(key, None)
+        return True
+
     async def claim(self, key: str, seconds: float) -> bool:
         """See ``Vault``."""
         if await self.get(key) is not None:
@@ -75,6 +84,11 @@ class RedisVault:
         """See ``Vault``."""
         (value,) = await self._call("MGET", _key(key))
         return value.decode("ascii", "replace") if value is not None else None
+
+    async def forget(self, key: str, value: str) -> bool:
+        """See ``Vault``."""
+        forgotten: int = await self._call("EVAL", _FORGET, 1, _key(key), value)
+        return forgotten == 1
 
     async def claim(self, key: str, seconds: float) -> bool:
         """See ``Vault``."""

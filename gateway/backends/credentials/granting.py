@@ -161,9 +161,11 @@ class GrantTokens:
         usable = grant.access_token != held.bad and self._now() < grant.expires_at
         try:
             if grant.refresh_token is None or (await self.endpoint.authority()).audience != grant.server:
-                return grant if usable else await self._over(principal)
+                return grant if usable else await self._over(principal, grant)
             if not await self._grants.first(self._place, principal, grant):
-                return grant if usable else await self._by_another(principal, grant)
+                latest = grant if usable else await self._by_another(principal, grant)
+                if latest is not None:
+                    return latest
         except UnusableError as failure:
             if usable:
                 return grant
@@ -176,8 +178,8 @@ class GrantTokens:
                 with suppress(VaultAway):
                     await self._grants.done(self._place, principal, grant)
 
-    async def _by_another(self, principal: Principal, grant: Grant) -> Grant:
-        """What another replica, which is renewing this grant, gets for it."""
+    async def _by_another(self, principal: Principal, grant: Grant) -> Grant | None:
+        """What another replica, which is renewing this grant, gets for it; None where it failed and we are next."""
         for _ in range(math.ceil(RENEWING / POLL)):
             await self._sleep(POLL)
             latest = await self._grants.get(self._place, principal)
@@ -185,6 +187,8 @@ class GrantTokens:
                 raise link.not_connected(self._route)
             if latest != grant:
                 return latest
+            if await self._grants.first(self._place, principal, grant):
+                return None
         raise because(link.no_token(self._route), "another replica has not renewed the grant in time")
 
     async def _renew(self, principal: Principal, grant: Grant, refresh_token: str, *, usable: bool) -> Grant:
@@ -201,18 +205,19 @@ class GrantTokens:
                 if usable:
                     return grant
                 raise because(link.token_refused(self._route), str(refusal)) from None
-            latest = await self._grants.get(self._place, principal)
-            if latest is not None and latest != grant:  # another replica was faster
-                return latest
-            return await self._over(principal)
+            return await self._over(principal, grant)
         except UnusableError as failure:
             if usable:
                 return grant
             raise because(link.no_token(self._route), str(failure)) from None
         return await self._grants.keep(self._place, principal, token, grant.server, grant)
 
-    async def _over(self, principal: Principal) -> Grant:
-        await self._grants.drop(self._place, principal)
+    async def _over(self, principal: Principal, grant: Grant) -> Grant:
+        """The one that took its place, where another replica was faster or the account was connected anew."""
+        if not await self._grants.drop(self._place, principal, grant):
+            latest = await self._grants.get(self._place, principal)
+            if latest is not None:
+                return latest
         raise link.not_connected(self._route)
 
 

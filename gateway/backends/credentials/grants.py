@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -24,13 +24,15 @@ RENEWING = 6.0
 class Grant:
     """``expires_at`` is in seconds since the epoch, ``refresh_token`` None where it cannot be renewed.
 
-    ``server`` is the authorization server that gave it, the only one that may be sent its refresh token.
+    ``server`` is the authorization server that gave it, the only one that may be sent its refresh token. ``sealed`` is
+    how it is kept, another text each time.
     """
 
     access_token: str = field(repr=False)
     expires_at: float
     server: str
     refresh_token: str | None = field(default=None, repr=False)
+    sealed: str = field(default="", repr=False, compare=False)
 
 
 class Grants:
@@ -58,10 +60,10 @@ class Grants:
         key = _key(place, principal)
         sealed = await self._vault.get(key)
         plain = self._sealer.open(sealed) if sealed else None
-        if plain is None:
+        if sealed is None or plain is None:
             return None
         bound_to, *members = msgspec.json.decode(plain)
-        return Grant(*members) if bound_to == key else None
+        return replace(Grant(*members), sealed=sealed) if bound_to == key else None
 
     async def keep(
         self, place: str, principal: Principal, token: Token, server: str, former: Grant | None = None
@@ -72,12 +74,12 @@ class Grants:
             VaultAway: it is not kept.
         """
         refresh_token = token.refresh_token or (former.refresh_token if former else None)
-        grant = Grant(token.value, self._now() + token.lifetime, server, refresh_token)
+        members = (token.value, self._now() + token.lifetime, server, refresh_token)
         key = _key(place, principal)
-        plain = msgspec.json.encode([key, grant.access_token, grant.expires_at, grant.server, grant.refresh_token])
+        sealed = self._sealer.seal(msgspec.json.encode([key, *members]))
         seconds = RENEWABLE if refresh_token else max(1.0, token.lifetime)
-        await self._vault.put(key, self._sealer.seal(plain), seconds)
-        return grant
+        await self._vault.put(key, sealed, seconds)
+        return Grant(*members, sealed=sealed)
 
     async def first(self, place: str, principal: Principal, grant: Grant) -> bool:
         """Whether nobody else, at any replica, is about to renew it: some servers end what is renewed twice.
@@ -95,13 +97,13 @@ class Grants:
         """
         await self._vault.release(_renewal(place, principal, grant))
 
-    async def drop(self, place: str, principal: Principal) -> None:
-        """It is of no more use.
+    async def drop(self, place: str, principal: Principal, grant: Grant) -> bool:
+        """It is of no more use. False where it is not the present one, which stays.
 
         Raises:
-            VaultAway: it is still there.
+            VaultAway: it may still be there.
         """
-        await self._vault.put(_key(place, principal), "-", 1.0)
+        return await self._vault.forget(_key(place, principal), grant.sealed)
 
 
 def _key(place: str, principal: Principal) -> str:

@@ -1,10 +1,11 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gateway.backends.credentials.granting import GrantTokens
-from gateway.backends.credentials.grants import RENEWING, Grants
+from gateway.backends.credentials.grants import RENEWING, Grant, Grants
 from gateway.backends.credentials.keeping import RENEWALS
 from gateway.backends.credentials.service import StaticToken
 from gateway.backends.credentials.tokens import Token
@@ -37,9 +38,10 @@ class World:
         self.grants = Grants((b"k" * 32,), self.vault, lambda: self.provider.now)
         self.tokens = self.replica()
 
-    def replica(self) -> GrantTokens:
+    def replica(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> GrantTokens:
         endpoint = self.provider.endpoint("authorization_code", issuer=ISSUER)
-        return GrantTokens("tools", endpoint, StaticToken("own"), self.grants, now=lambda: self.provider.now)
+        own = StaticToken("own")
+        return GrantTokens("tools", endpoint, own, self.grants, now=lambda: self.provider.now, sleep=sleep)
 
     async def connect(self, principal: Principal = ALICE, *, refresh: str | None = "r0") -> None:
         await self.grants.keep(PLACE, principal, Token("granted", 0.0, 600.0, refresh), ISSUER)
@@ -111,6 +113,23 @@ async def test_of_two_replicas_that_renew_at_once_the_slower_takes_what_the_fast
 
     slow.endpoint.ask = refuse  # type: ignore[method-assign]
     assert await slow.token(ALICE) == "by-the-other"
+
+
+async def test_a_late_refusal_of_a_former_token_takes_nobody_the_grant_that_replaced_it() -> None:
+    """The account was connected anew between the last look and the drop."""
+    world = World()
+    await world.connect()
+    world.provider.now += 700.0
+    world.provider.answers = [(400, {"error": "invalid_grant"})]
+    drop = world.grants.drop
+
+    async def late(place: str, principal: Principal, grant: Grant) -> bool:
+        await world.grants.keep(place, principal, Token("connected-anew", 0.0, 600.0, "r9"), ISSUER)
+        return await drop(place, principal, grant)
+
+    world.grants.drop = late  # type: ignore[method-assign]
+    assert await world.tokens.token(ALICE) == "connected-anew"
+    assert await world.replica().token(ALICE) == "connected-anew"
 
 
 async def test_while_the_server_is_away_a_token_goes_on_until_its_end() -> None:
@@ -286,6 +305,47 @@ async def test_a_replica_that_read_a_grant_before_another_renewed_it_does_not_re
     world.grants.first = meanwhile  # type: ignore[method-assign]
     assert await late.token(ALICE) == "t1"
     assert len(world.provider.forms) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [([(503, {})], "t2"), ([(503, {}), (503, {})], None), ([(400, {"error": "invalid_grant"})], NotConnected)],
+)
+async def test_who_waits_for_a_replica_that_fails_tries_itself_at_once(
+    answers: list[Any], expected: str | type[NotConnected] | None
+) -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 700.0
+    world.provider.answers = answers
+    looks = 0
+
+    async def look(_seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        go.set()
+        with pytest.raises(NoCredentials):
+            await failing
+
+    asked, go, ask = asyncio.Event(), asyncio.Event(), world.tokens.endpoint.ask
+
+    async def slowly(*arguments: Any, **more: Any) -> Token:
+        asked.set()
+        await go.wait()
+        return await ask(*arguments, **more)
+
+    world.tokens.endpoint.ask = slowly  # type: ignore[method-assign]
+    failing = asyncio.ensure_future(world.tokens.token(ALICE))
+    await asked.wait()
+    waiting = asyncio.ensure_future(world.replica(look).token(ALICE))
+    if isinstance(expected, str):
+        assert await waiting == expected
+    else:
+        with pytest.raises(expected or NoCredentials) as refused:
+            await waiting
+        assert isinstance(refused.value, NotConnected) is (expected is NotConnected)
+    assert looks == 1
+    assert len(world.provider.forms) == (1 if expected is NotConnected else 2)
 
 
 async def test_who_waits_for_another_replica_in_vain_is_told_to_try_again() -> None:

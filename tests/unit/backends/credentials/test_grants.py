@@ -76,8 +76,11 @@ async def test_one_at_a_time_renews_a_grant() -> None:
 
 async def test_it_can_be_dropped() -> None:
     world = World()
-    await world.grants.keep("tools", ALICE, token(), SERVER)
-    await world.grants.drop("tools", ALICE)
+    former = await world.grants.keep("tools", ALICE, token(), SERVER)
+    grant = await world.grants.keep("tools", ALICE, token(), SERVER)
+    assert not await world.grants.drop("tools", ALICE, former)
+    assert await world.grants.get("tools", ALICE) == grant
+    assert await world.grants.drop("tools", ALICE, grant)
     assert await world.grants.get("tools", ALICE) is None
 
 
