@@ -67,6 +67,7 @@ P1
     e2e/test_refusals.py::test_lists_show_exactly_what_calls_allow
     unit/test_catalog.py::test_what_no_rule_names_is_neither_listed_nor_found
     unit/routes/test_routes_models.py::test_nobody_may_call_what_no_rule_mentions
+    unit/test_watching.py::test_what_is_watched_is_what_is_read
 
 P2
   Algorithms: none in every spelling, HMAC under a public key, another family than the key's.
@@ -353,6 +354,7 @@ P14
   A definition that changes silently.
     e2e/test_pins.py::test_exactly_the_changed_tool_is_quarantined_and_approval_brings_it_back
     e2e/test_pins.py::test_a_new_tool_is_quarantined_until_it_alone_is_approved
+    e2e/test_pins.py::test_exactly_the_changed_prompt_resource_and_template_are_quarantined_until_approved
   Schemas that refer elsewhere are never fetched; a backend cannot speak in the gateway's name.
     unit/policy/test_validate.py::test_a_schema_that_leaves_its_document_or_is_none_makes_the_tool_uncallable_with_words
     e2e/test_fidelity.py::test_a_backend_cannot_speak_in_the_gateways_name

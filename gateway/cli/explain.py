@@ -61,7 +61,7 @@ def explain(
 ) -> None:
     """Say who a token is, which rule allows or denies each tool, prompt and resource, and what is left of its limits.
 
-    Exit 0: the token is accepted, and may call the tool if one is named. Exit 1: not. Nothing is called or counted.
+    Exit 0: the token is accepted, and may use what is named, if anything is. Exit 1: not. Nothing is called or counted.
     """
     asked = _asked(tool, token, claims, config, toolset, offline)
     told = asyncio.run(_explained(asked))
@@ -198,13 +198,18 @@ async def _entries(asked: _Asked) -> tuple[list[Entry], Catalog | None]:
         return found, exposed
     of_this_name = [entry for entry in found if entry.name == name] or explanation.named(routes, name, toolset, exposed)
     if not of_this_name:
-        uris = "; whose a URI is that no rule names is not known offline" if asked.offline else ""
-        fail(f"no route has anything called {name}: public names begin with {_prefixes(routes)}{uris}")
+        fail(_nothing_called(name, asked))
     return of_this_name, exposed
 
 
-def _prefixes(routes: Routes) -> str:
-    return ", ".join(route.prefix for route in routes.routes)
+def _nothing_called(name: str, asked: _Asked) -> str:
+    prefixes = ", ".join(route.prefix for route in asked.routes.routes)
+    told = f"no route has anything called {name}: public names begin with {prefixes}"
+    if ":" not in name:
+        return told
+    return f"{told}; whose a URI is that no rule names " + (
+        "is not known offline" if asked.offline else "is known only where a backend lists it or a template of it"
+    )
 
 
 @asynccontextmanager

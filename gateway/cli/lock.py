@@ -122,7 +122,7 @@ def _refuse_absent(chosen: set[_Chosen], old: _Flat, found: _Flat, unreached: It
         if key is not None and route not in unreached and key not in {*old.get(route, {}), *found.get(route, {})}:
             kind, name = key
             place = printable(place_of(route, name, kind))
-            fail(f"{place} is neither exposed nor in the lock; mcp-gateway lock --check names what differs")
+            fail(f"{place} is neither in the lock nor exposed and pinned; mcp-gateway lock --check names what differs")
 
 
 def _concerns(chosen: set[_Chosen], route: str, key: _Key | None = None) -> bool:

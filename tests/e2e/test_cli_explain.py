@@ -282,3 +282,5 @@ def test_whose_a_uri_is_without_a_rule_only_backends_know(memos: Gateway) -> Non
     away = explain(memos, "other://today", "--token", memos.token("memos"))
     assert away.exit_code == 1
     assert "public names begin with memos__" in away.stderr
+    assert "only where a backend lists it" in away.stderr
+    assert "URI" not in explain(memos, "nothing", "--token", memos.token("memos")).stderr

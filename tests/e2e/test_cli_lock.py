@@ -182,8 +182,8 @@ def test_a_lock_without_sections_misses_everything_of_their_kinds(folder: Folder
     [
         ("nowhere", 2, "there is no route nowhere; routes are memos"),
         ("memos/prompts/", 2, "ROUTE/SECTION/NAME"),
-        ("memos/plan", 1, "memos/plan is neither exposed nor in the lock"),
-        ("memos/prompts/act", 1, "memos/prompts/act is neither exposed nor in the lock"),
+        ("memos/plan", 1, "memos/plan is neither in the lock nor exposed and pinned"),
+        ("memos/prompts/act", 1, "memos/prompts/act is neither in the lock nor exposed and pinned"),
         ("memos/resources/memo://\x1b", 1, "memo://\\x1b is neither"),
     ],
 )
