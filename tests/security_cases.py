@@ -323,6 +323,8 @@ P13
     e2e/test_refusals.py::test_a_body_over_the_limit_is_a_413_by_its_announced_and_by_its_real_length
     unit/protocol/test_strict_json.py::test_nesting_is_bounded_whatever_the_depth
     fuzz/test_fuzz_gateway.py::test_any_bytes_are_answered_or_the_connection_is_closed
+  A backend that never answers what it is asked first.
+    integration/test_legacy_posts.py::test_a_question_that_a_server_never_answers_holds_nothing_once_the_session_has_begun
   Connections that rest, streams that nobody reads.
     unit/http/test_server.py::test_a_connection_is_closed_when_it_has_rested_long_enough_and_not_before
     unit/http/test_streams.py::test_a_client_that_takes_nothing_is_dropped

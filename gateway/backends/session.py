@@ -29,9 +29,9 @@ from gateway.backends.greeting import Greeting, Hello
 from gateway.backends.listing import not_offered
 from gateway.backends.modern import ORIGINAL_CLIENT_INFO, SUBSCRIPTION_ID
 from gateway.backends.running import Running, plain, unheard
-from gateway.backends.senders import Origin, exchange_of, level_of, logs_to, lowest, origin_of
+from gateway.backends.senders import Callers, Origin, exchange_of, level_of, origin_of
 from gateway.backends.wire import Exchange, Requests, Signals, Transport
-from gateway.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, BackendUnavailable
+from gateway.errors import METHOD_NOT_FOUND, BackendUnavailable
 from gateway.models import BackendReply, BackendRequest, JsonObject
 from gateway.protocol.clients import LOG_LEVEL
 from gateway.protocol.revisions import CLIENT_CAPABILITIES, CLIENT_INFO, PROTOCOL_VERSION
@@ -75,8 +75,8 @@ class Session:
         self._hooks = hooks
         self._level: str | None = None
         self._acknowledgements: dict[str, asyncio.Event] = {}
-        self._calls: dict[int, Running] = {}
-        self._tokens = itertools.count(1)
+        self._callers = Callers(route, hooks.on_unclear)
+        self._listens = itertools.count(1)
         self._retired = False
         self._closing = asyncio.Event()
         self._gone = asyncio.Event()
@@ -96,7 +96,7 @@ class Session:
     @property
     def running(self) -> int:
         """Requests that wait for their answer."""
-        return len(self._calls)
+        return len(self._callers)
 
     async def start(self) -> None:
         """Connect and say hello.
@@ -126,7 +126,7 @@ class Session:
     def retire(self) -> None:
         """Send nothing more; the session ends with what still runs."""
         self._retired = True
-        if not self._calls:
+        if not self._callers:
             self._closing.set()
 
     async def request(self, running: Running) -> BackendReply:
@@ -138,15 +138,14 @@ class Session:
             BackendTimeout: the request was cancelled.
             BackendUnavailable: the backend gave no usable answer.
         """
-        running.token = next(self._tokens)
-        self._calls[running.token] = running
+        self._callers.add(running)
         try:
             await self._set_level(running.request)
             return await self._within(running, self._params(running))
         finally:
             running.refuse("The call has ended")
             self.used = monotonic()
-            del self._calls[running.token]
+            self._callers.remove(running)
             if self._retired:
                 self.retire()
 
@@ -174,7 +173,7 @@ class Session:
         """
         if self._dispatcher is None:
             raise link.refused(self._route)
-        name = f"listen-{next(self._tokens)}"
+        name = f"listen-{next(self._listens)}"
         wanted: JsonObject = {f"{kind}ListChanged": True for kind in _CHANGES.values()}
         if uris:
             wanted["resourceSubscriptions"] = sorted(uris)
@@ -191,7 +190,7 @@ class Session:
         """A legacy session has one level: the least severe that any of its calls wants."""
         if request.log_level is None or self.greeting.era == "modern" or "logging" not in self.greeting.capabilities:
             return
-        level = lowest(running.request.log_level for running in self._calls.values())
+        level = self._callers.level
         if level is None or level == self._level:
             return
         self._level = level
@@ -313,17 +312,20 @@ class Session:
         self._hooks.on_end(self)
 
     async def _greet(self, method: str, params: JsonObject, seconds: float) -> verdict.Answer:
-        """One step of the greeting, never cancelled towards the backend."""
+        """One step of the greeting, never cancelled towards the backend; what is not waited for is let go of here."""
         exchange = self._transport.begin(verdict.NOBODY)
+        answered = False
         try:
             async with asyncio.timeout(seconds):
                 result, error = await self._send(method, params, exchange, cancellable=False)
+            answered = True
             return verdict.Answer(result, error, exchange)
         except TimeoutError:
-            exchange.abandon()
             return verdict.Answer(None, None, exchange)
         finally:
             self._transport.end(exchange)
+            if not answered:
+                exchange.abandon()
 
     async def _notify(self, method: str, revision: str) -> None:
         assert self._dispatcher is not None
@@ -340,40 +342,17 @@ class Session:
         if self.greeting.era == "modern":
             raise MCPError(METHOD_NOT_FOUND, f"{method} is not supported")
         if refusal is not None:
-            self._remember(refusal, exchange_of(context))
+            if refusal.lacking:
+                self._callers.lack(exchange_of(context), missing_capability(self._route, refusal.lacking))
             raise MCPError(refusal.code, refusal.message)
-        return await self._asker(exchange_of(context)).ask(method, params)
-
-    def _remember(self, refusal: questions.Undeclared, exchange: Exchange | None) -> None:
-        """The client of the call that asked can be told, if it can be told which one that is."""
-        callers = self._own_calls(exchange) or list(self._calls.values())
-        if refusal.lacking and len(callers) == 1:
-            callers[0].undeclared = missing_capability(self._route, refusal.lacking)
-
-    def _own_calls(self, exchange: Exchange | None) -> list[Running]:
-        return [running for running in self._calls.values() if running.exchange is exchange and exchange is not None]
-
-    def _asker(self, exchange: Exchange | None) -> Running:
-        own = self._own_calls(exchange)
-        if not own:
-            self._hooks.on_unclear()
-        callers = [running for running in own or self._calls.values() if running.may_ask]
-        if len(callers) == 1:
-            return callers[0]
-        if callers:
-            logger.warning("%s asks while %d calls run, and not in which", self._route, len(callers))
-            raise MCPError(INTERNAL_ERROR, "This client cannot tell which call asks; try the call again")
-        raise MCPError(INTERNAL_ERROR, "This client answers only within a call that may ask")
+        return await self._callers.asker(exchange_of(context)).ask(method, params)
 
     def _heard(self, method: str, params: Mapping[str, Any] | None) -> bool:
         params = params or {}
         if method == "notifications/message":
             return False
         if method == "notifications/progress":
-            token = params.get("progressToken")
-            running = self._calls.get(token) if isinstance(token, int) else None
-            if running is not None:
-                running.progressed(params)
+            self._callers.progressed(params)
         elif method in _CHANGES:
             self._hooks.on_change(_CHANGES[method], "")
         elif method == "notifications/resources/updated" and isinstance(params.get("uri"), str):
@@ -395,6 +374,6 @@ class Session:
         if method != "notifications/message":
             self._heard(method, params)
             return
-        running = logs_to(self._calls.values(), exchange, level_of(params))
+        running = self._callers.logs_to(exchange, level_of(params))
         if running is not None:
             running.notify(method, params)

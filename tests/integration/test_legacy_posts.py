@@ -7,20 +7,22 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.backends import legacy_posts
+from gateway.backends import dialer, legacy_posts
 from gateway.backends.dialer import Dialer
+from gateway.backends.greeting import Hello
 from gateway.backends.legacy_http import LegacyHttp
 from gateway.backends.link import AnswerTooLarge, ConnectionLost
 from gateway.backends.session_pool import SessionPool
 from gateway.backends.wire import OUTBOX
 from gateway.errors import BackendBusy, BackendTimeout, BackendUnavailable
-from gateway.models import JsonObject
+from gateway.models import Era, JsonObject
 
 from .servers.start import call, ignore, text
 
@@ -59,12 +61,14 @@ Answer = Callable[[Seen], bytes | None]
 
 
 class Server:
-    """``answer`` answers requests of a session, ``again`` a GET that resumes a stream."""
+    """``answer`` answers requests of a session, ``again`` a GET that resumes a stream. ``left`` has those whose client
+    left without an answer."""
 
     def __init__(self, answer: Answer, again: Answer) -> None:
         self.answer = answer
         self.again = again
         self.seen: list[Seen] = []
+        self.left: list[Seen] = []
         self.connections: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
         self.news = asyncio.Condition()
         self.may_begin = asyncio.Event()
@@ -74,12 +78,16 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections[asyncio.current_task()] = writer
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        answer: bytes | None = b""
+        with suppress(ConnectionError, asyncio.CancelledError):
             while True:
-                seen = await self._read(reader)
-                async with self.news:
-                    self.seen.append(seen)
-                    self.news.notify_all()
+                try:
+                    seen = await self._read(reader)
+                except asyncio.IncompleteReadError:
+                    if answer is None:
+                        await self._note(self.left, seen)
+                    break
+                await self._note(self.seen, seen)
                 answer = await self._answer(seen)
                 if answer is not None:
                     writer.write(answer)
@@ -97,10 +105,16 @@ class Server:
                 await writer.wait_closed()
         await asyncio.gather(*filter(None, self.connections))
 
-    async def until(self, wanted: Callable[[Seen], bool]) -> Seen:
+    async def until(self, wanted: Callable[[Seen], bool], *, left: bool = False) -> Seen:
+        among = self.left if left else self.seen
         async with asyncio.timeout(10), self.news:
-            await self.news.wait_for(lambda: any(map(wanted, self.seen)))
-        return next(filter(wanted, self.seen))
+            await self.news.wait_for(lambda: any(map(wanted, among)))
+        return next(filter(wanted, among))
+
+    async def _note(self, where: list[Seen], seen: Seen) -> None:
+        async with self.news:
+            where.append(seen)
+            self.news.notify_all()
 
     async def _read(self, reader: asyncio.StreamReader) -> Seen:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -132,19 +146,25 @@ def nothing(seen: Seen) -> None:
 
 
 @asynccontextmanager
-async def serving(answer: Answer, again: Answer = nothing) -> AsyncIterator[tuple[Server, SessionPool]]:
+async def serving(
+    answer: Answer, again: Answer = nothing, *, era: Era | None = "legacy"
+) -> AsyncIterator[tuple[Server, SessionPool]]:
     scripted = Server(answer, again)
     async with await asyncio.start_server(scripted.serve, "127.0.0.1") as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
-        dialer = Dialer("x", LegacyHttp(url, max_response=10_000), era="legacy", version="1", clock=lambda: 0.0)
+        dialing = Dialer("x", LegacyHttp(url, max_response=10_000), era=era, version="1", clock=lambda: 0.0)
         pool = SessionPool(
-            "x", dialer, mode="principal", clock=lambda: 0.0, on_list_changed=lambda: None, on_lost=lambda: None
+            "x", dialing, mode="principal", clock=lambda: 0.0, on_list_changed=lambda: None, on_lost=lambda: None
         )
         try:
             yield scripted, pool
         finally:
             await pool.aclose()
             await scripted.aclose()
+
+
+def discovers(seen: Seen) -> bool:
+    return seen.body.get("method") == "server/discover"
 
 
 def calls(seen: Seen) -> bool:
@@ -166,6 +186,18 @@ async def test_a_call_bears_its_session_and_its_bytes_and_numbers_of_any_size_co
         assert sent.headers["mcp-session-id"] == "of-alice"
         assert sent.headers["mcp-protocol-version"] == "2025-11-25"
         assert sent.headers["accept"] == "application/json, text/event-stream"
+
+
+async def test_a_question_that_a_server_never_answers_holds_nothing_once_the_session_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialer, "Hello", partial(Hello, silence=0.05))
+    async with serving(lambda seen: None if discovers(seen) else whole(result("x", seen.body["id"])), era=None) as (
+        server,
+        pool,
+    ):
+        assert text(await pool.request(call("echo"), ignore)) == "x"
+        assert await server.until(discovers, left=True) is await server.until(discovers)
 
 
 async def test_no_call_is_sent_before_the_server_knows_that_the_session_has_begun() -> None:
