@@ -30,11 +30,10 @@ def python(folder: str, requirements: Sequence[str]) -> Path:
     interpreter, done = place / "bin/python", place / "installed"
     wanted = "\n".join(requirements)
     if not done.exists() or done.read_text() != wanted:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        (SLOW / ".gitignore").write_text("*\n")
-        _run([sys.executable, "-m", "venv", str(place)], "a virtual environment (python -m venv)")
+        made(place.parent)
+        run([sys.executable, "-m", "venv", str(place)], "a virtual environment (python -m venv)")
         pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
-        _run(pip, f"{', '.join(requirements)} from PyPI")
+        run(pip, f"{', '.join(requirements)} from PyPI")
         done.write_text(wanted)
     return interpreter
 
@@ -62,22 +61,41 @@ def npm(folder: str, locks: Path) -> Path:
     done = place / "installed"
     wanted = (locks / "package-lock.json").read_text()
     if not done.exists() or done.read_text() != wanted:
-        place.mkdir(parents=True, exist_ok=True)
+        made(place)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(locks / name, place)
         script = runtime.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
         command = [str(runtime), str(script), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        _run(command, f"the packages of {locks.relative_to(ROOT)} from npm", cwd=place, path=runtime.parent)
+        run(command, f"the packages of {locks.relative_to(ROOT)} from npm", cwd=place, path=runtime.parent)
         done.write_text(wanted)
     return place
 
 
-def _run(command: list[str], what: str, cwd: Path = ROOT, path: Path | None = None) -> None:
+def made(folder: Path) -> Path:
+    """A folder below ``SLOW``, which Git does not see."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (SLOW / ".gitignore").write_text("*\n")
+    return folder
+
+
+def run(command: list[str], what: str, cwd: Path = ROOT, path: Path | None = None) -> None:
+    """Let an installer do its work; ``path`` is searched before PATH.
+
+    Raises:
+        Missing: it failed, in a line of ``what`` and why.
+    """
     search = os.environ.get("PATH", os.defpath)
     environ = {**os.environ, "PATH": f"{path}:{search}" if path else search}
     try:
         done = subprocess.run(
-            command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            cwd=cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(f"could not install {what}: {type(error).__name__}") from error

@@ -309,6 +309,7 @@ P12
     integration/test_route_backend.py::test_of_a_thousand_cancelled_calls_no_task_stream_session_descriptor_or_child_is_left
   A legacy client that cancels by notification, comes back, or ends its session.
     e2e/test_replicas.py::test_a_legacy_client_may_cancel_at_the_other_replica
+    e2e/test_resuming.py::test_a_call_that_is_cancelled_gets_no_answer_and_breaks_no_connection
     unit/test_cancelled_batches.py::test_every_request_of_a_batch_that_is_not_cancelled_while_it_runs_has_one_answer
     e2e/test_resuming.py::test_a_call_that_was_left_can_still_be_cancelled
     e2e/test_resuming.py::test_the_end_of_the_session_ends_a_call_that_was_left

@@ -11,19 +11,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from gateway.errors import ClientSilent
 
 _Key = tuple[str, str | int]
 
 
-class Running(NamedTuple):
-    """A request that runs; ``task`` serves it."""
+@dataclass(slots=True, eq=False)
+class Running:
+    """A request that runs; ``task`` serves it. ``cancelled``: by its client, which then wants no answer."""
 
     session_id: str
     request_id: str | int
     task: asyncio.Task[Any] | None
+    cancelled: bool = False
 
 
 class Conversations:
@@ -32,30 +35,31 @@ class Conversations:
     def __init__(self, here: str) -> None:
         self._here = here
         self._numbers = itertools.count(1)
-        self._running: dict[_Key, list[asyncio.Task[Any]]] = {}
+        self._running: dict[_Key, list[Running]] = {}
         self._waiting: dict[_Key, asyncio.Future[Mapping[str, Any]]] = {}
 
     def begin(self, session_id: str, request_id: str | int) -> Running:
         """The current task serves this request of the session."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._running.setdefault((session_id, request_id), []).append(task)
-        return Running(session_id, request_id, task)
+        running = Running(session_id, request_id, asyncio.current_task())
+        self._running.setdefault((session_id, request_id), []).append(running)
+        return running
 
     def end(self, running: Running) -> None:
         """The request has ended. Idempotent."""
         key = running.session_id, running.request_id
-        tasks = self._running.get(key, [])
-        if running.task is not None and running.task in tasks:
-            tasks.remove(running.task)
-            if not tasks:
+        alike = self._running.get(key, [])
+        if running in alike:
+            alike.remove(running)
+            if not alike:
                 del self._running[key]
 
     def cancel(self, session_id: str, request_id: Any) -> None:
         """See ``ports.Conversations``."""
         if isinstance(request_id, str | int) and not isinstance(request_id, bool):
-            for task in self._running.pop((session_id, request_id), ()):
-                task.cancel()
+            for running in self._running.pop((session_id, request_id), ()):
+                if running.task is not None:
+                    running.cancelled = True
+                    running.task.cancel()
 
     def question(self, session_id: str) -> tuple[str, asyncio.Future[Mapping[str, Any]]]:
         """A new id to ask under, and the answer to come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -101,7 +102,12 @@ class Endpoint:
             return
         responder = self._responder(scope, head, send, reply_headers)
         try:
-            answer = await self._pipeline.post(inbound, responder)
+            try:
+                answer = await self._pipeline.post(inbound, responder)
+            except asyncio.CancelledError:
+                if not responder.unwanted():
+                    raise
+                answer = Answer(202)  # no answer, and no broken connection, for which clients give up their session
             if answer.opens is None:
                 await responder.finish(answer)
             else:

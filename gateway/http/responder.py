@@ -113,7 +113,7 @@ class Responder:
         self._write(encode({"jsonrpc": "2.0", "method": method, "params": params}))
 
     async def finish(self, answer: Answer) -> None:
-        """Send the answer and end the response."""
+        """Send the answer, if there is one, and end the response."""
         self._end()
         if self._pump is None:
             await self._plain(answer)
@@ -123,6 +123,12 @@ class Responder:
         self._may_stream = False
         self._wake_up()
         await self._pump
+
+    def unwanted(self) -> bool:
+        """Whether the current task, which serves the request, is cancelled because its client said so and not because
+        it left. The cancellation is over then."""
+        of, task = self._of, asyncio.current_task()
+        return of is not None and of.cancelled and task is not None and of.task is task and not task.uncancel()
 
     def abandon(self) -> None:
         """Nothing more is sent, where ``finish`` was not reached because the client left."""

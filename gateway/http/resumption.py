@@ -220,7 +220,7 @@ class ResumableResponder(Responder):
             self._opening = asyncio.get_running_loop().call_later(OPEN_SECONDS, self._open)
 
     async def finish(self, answer: Answer) -> None:
-        """Send the answer and end the response; where the client has left, keep it.
+        """Send the answer, if there is one, and end the response; where the client has left, keep it.
 
         Raises:
             CancelledError: the client has left, or reads nothing.
@@ -231,7 +231,10 @@ class ResumableResponder(Responder):
             await super().finish(answer)
             return
         self._over()
-        self._kept.finish(answer.body)
+        if answer.body:
+            self._kept.finish(answer.body)
+        else:
+            self._kept.abandon()
         await self._pump
 
     def abandon(self) -> None:

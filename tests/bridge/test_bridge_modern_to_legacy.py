@@ -200,12 +200,12 @@ async def test_progress_reaches_the_client(connect: Connect, toolset: str) -> No
 @ASKING
 async def test_a_client_that_leaves_cancels_the_call_at_the_server(connect: Connect, toolset: str) -> None:
     async with connect(toolset) as client:
-        before = (await stats(client))["cancelled"]
+        before = await stats(client)
         call = asyncio.ensure_future(client.call_tool("hang", {}))
-        await asyncio.wait([call], timeout=0.5)
+        await until_stats(client, lambda it: it["begun"] > before["begun"])
         call.cancel()
         await asyncio.wait([call])
-        await until_stats(client, lambda it: it["cancelled"] > before)
+        await until_stats(client, lambda it: it["cancelled"] > before["cancelled"])
 
 
 async def test_state_of_a_session_is_kept_for_a_principal_and_is_nobody_elses(connect: Connect) -> None:

@@ -127,6 +127,34 @@ def test_another_session_gets_nothing_of_it_but_its_own_stream(
         assert b'"id":7,' not in plain.arrived()
 
 
+def cancelled(client: Client, call: Open) -> tuple[bytes, bytes]:
+    """Cancel the call by its id; the head and the body that its client has of it in all."""
+    notification = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+    assert client.post(notification, Mcp_Session_Id=str(client.session)).status_code == 202
+    head, _, body = call.rest().partition(b"\r\n\r\n")
+    return head, body
+
+
+@pytest.mark.parametrize("revision", ["2025-03-26", "2025-06-18"])
+def test_a_call_that_is_cancelled_gets_no_answer_and_breaks_no_connection(
+    served: Gateway, backend: RawBackend, revision: str
+) -> None:
+    """SDKs give up the whole session for an answer that ends before it has begun."""
+    client, calls = served.client("raw"), len(backend.state.calls("hang"))
+    client.initialize(revision)
+    with opened(client, call_of("hang")) as call:
+        until(lambda: len(backend.state.calls("hang")) > calls)
+        head, body = cancelled(client, call)
+    assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 202 Accepted", b"")
+
+
+def test_a_stream_whose_call_is_cancelled_ends_without_an_answer(client: Client) -> None:
+    with opened(client, call_of("hang")) as call:
+        call.until(b"data:\n\n")
+        _, body = cancelled(client, call)
+    assert body.endswith(b"data:\n\n\r\n0\r\n\r\n")
+
+
 def test_a_client_of_an_older_revision_cancels_by_hanging_up(served: Gateway, backend: RawBackend) -> None:
     hung_up, calls = backend.state.hung_up, len(backend.state.calls("hang"))
     older = served.client("raw")

@@ -8,17 +8,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SLOW = ROOT / ".venv-slow" / "idp"
+from tests import install as shared
+from tests.install import Missing
+
+SLOW = shared.SLOW / "idp"
 KEYCLOAK = "26.7.3"
-PROVIDER = ROOT / "examples" / "oidc-provider"
+PROVIDER = shared.ROOT / "examples" / "oidc-provider"
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _JAVA = 21
-_SECONDS = 240
-
-
-class Missing(Exception):  # noqa: N818 - what it says is the word
-    """A part that is not to be had; the message is one line that says why."""
 
 
 def java() -> Path:
@@ -43,8 +40,8 @@ def keycloak() -> Path:
             raise Missing("Maven (mvn), which fetches Keycloak")
         archive = SLOW / f"keycloak-quarkus-dist-{KEYCLOAK}.zip"
         artifact = f"-Dartifact=org.keycloak:keycloak-quarkus-dist:{KEYCLOAK}:zip"
-        command = [maven, "-q", "-B", _COPY, artifact, f"-DoutputDirectory={_made(SLOW)}"]
-        _run(command, f"Keycloak {KEYCLOAK} from Maven Central", SLOW)
+        command = [maven, "-q", "-B", _COPY, artifact, f"-DoutputDirectory={shared.made(SLOW)}"]
+        shared.run(command, f"Keycloak {KEYCLOAK} from Maven Central", SLOW)
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(SLOW)
         archive.unlink()
@@ -55,23 +52,8 @@ def keycloak() -> Path:
 
 def provider() -> tuple[Path, Path]:
     """Node.js and the example's ``server.mjs`` with its packages."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise Missing("Node.js 20 or newer with npm for oidc-provider")
-    folder = _made(SLOW / "oidc-provider")
-    done, wanted = folder / "installed", (PROVIDER / "package-lock.json").read_text()
-    for name in ("package.json", "package-lock.json", "server.mjs"):
-        shutil.copy(PROVIDER / name, folder)
-    if not done.exists() or done.read_text() != wanted:
-        _run([npm, "ci", "--omit=dev", "--no-audit", "--no-fund", "--ignore-scripts"], "oidc-provider from npm", folder)
-        done.write_text(wanted)
-    return Path(node), folder / "server.mjs"
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (ROOT / ".venv-slow" / ".gitignore").write_text("*\n")
-    return folder
+    packages = shared.npm("idp/oidc-provider", PROVIDER)
+    return shared.node(), Path(shutil.copy(PROVIDER / "server.mjs", packages))
 
 
 def _homes() -> Iterator[Path]:
@@ -88,21 +70,3 @@ def _said(command: list[str]) -> str:
     except OSError:
         return ""
     return done.stdout + done.stderr
-
-
-def _run(command: list[str], what: str, folder: Path) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Missing(f"could not install {what}: {type(error).__name__}") from error
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
-        raise Missing(f"could not install {what}: {lines[-1]}")

@@ -27,15 +27,28 @@ if (able) {
 client.fallbackNotificationHandler = async (notification) => void heard.push(notification);
 const onprogress = ({ progress }) => heard.push({ method: "progress", params: { progress } });
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+const count = async (what) => JSON.parse((await client.callTool({ name: "stats", arguments: {} })).content[0].text)[what];
+const until = async (condition, seconds) => {
+  const deadline = Date.now() + seconds * 1000;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${condition}`);
+    await wait(50);
+  }
+};
 const lists = { tools: "listTools", prompts: "listPrompts", resources: "listResources", resource_templates: "listResourceTemplates" };
 const STEPS = {
   list: (what) => client[lists[what]](),
   call: (name, args) =>
     client.request({ method: "tools/call", params: { name, arguments: args } }, types.CallToolResultSchema, { onprogress }),
   cancel: async (name) => {
+    const [begun, ended] = [await count("begun"), await count("cancelled")];
     const stop = new AbortController();
-    setTimeout(() => stop.abort("enough"), 500);
-    return client.callTool({ name, arguments: {} }, undefined, { signal: stop.signal }).finally(() => wait(500));
+    const call = client.callTool({ name, arguments: {} }, undefined, { signal: stop.signal });
+    call.catch(() => {});
+    await until(async () => (await count("begun")) > begun, 20);
+    stop.abort("enough");
+    await until(async () => (await count("cancelled")) > ended, 20);
+    return call;
   },
   read: (uri) => client.readResource({ uri }),
   prompt: (name, args) => client.getPrompt({ name, arguments: args }),
@@ -46,7 +59,7 @@ const STEPS = {
   ping: () => client.ping(),
   roots_changed: () => client.sendRootsListChanged(),
   pause: async (seconds) => {
-    for (let turn = 0; turn < seconds * 20 && !heard.length; turn++) await wait(50);
+    await until(async () => heard.length, seconds);
     return {};
   },
 };

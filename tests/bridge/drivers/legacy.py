@@ -42,23 +42,47 @@ async def progressed(progress, total, message):
     heard.append({"method": "progress", "params": {"progress": progress}})
 
 
+async def count(session, what):
+    """How often something has happened at the server."""
+    stats = await session.call_tool("stats", {})
+    return json.loads(stats.content[0].text)[what]
+
+
+async def until(condition, seconds):
+    """Until it holds, at most so long."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - no event tells what another process does
+            await asyncio.sleep(0.05)
+
+
 async def cancelled(session, name):
+    """Cancel a call when it runs at the server, and wait until the server knows."""
+    begun, ended = await count(session, "begun"), await count(session, "cancelled")
+
+    async def runs():
+        return await count(session, "begun") > begun
+
+    async def has_ended():
+        return await count(session, "cancelled") > ended
+
     call = asyncio.ensure_future(session.call_tool(name, {}))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0)  # it takes the next id
     number = session._request_id - 1
+    await until(runs, 20)
     params = types.CancelledNotificationParams(requestId=number)
     await session.send_notification(types.ClientNotification(types.CancelledNotification(params=params)))
+    await until(has_ended, 20)
     call.cancel()
-    await asyncio.sleep(0.5)
     raise McpError(types.ErrorData(code=0, message="cancelled"))
 
 
 async def pause(session, seconds):
     """Until something was heard, at most so long."""
-    for _ in range(int(seconds * 20)):
-        if heard:
-            break
-        await asyncio.sleep(0.05)
+
+    async def has_heard():
+        return bool(heard)
+
+    await until(has_heard, seconds)
     return types.EmptyResult()
 
 

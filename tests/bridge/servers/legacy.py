@@ -14,6 +14,7 @@ server = FastMCP("legacy")
 low = server._mcp_server
 state = {
     "sessions": 0,
+    "begun": 0,
     "cancelled": 0,
     "level": None,
     "subscribed": [],
@@ -115,6 +116,7 @@ async def steps(ctx: Context) -> str:
 
 @server.tool()
 async def hang() -> str:
+    state["begun"] += 1
     try:
         await anyio.sleep_forever()
     except anyio.get_cancelled_exc_class():

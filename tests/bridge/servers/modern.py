@@ -10,7 +10,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
 server = MCPServer("modern")
-state = {"cancelled": 0}
+state = {"begun": 0, "cancelled": 0}
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
 FORM = types.ElicitRequest(params=types.ElicitRequestFormParams(message="who?", requested_schema=SCHEMA))
 VISIT = types.ElicitRequest(params=types.ElicitRequestURLParams(message="open", url="https://example.com/x"))
@@ -65,6 +65,7 @@ async def steps(ctx: Context) -> str:
 
 @server.tool()
 async def hang() -> str:
+    state["begun"] += 1
     try:
         await anyio.sleep_forever()
     except anyio.get_cancelled_exc_class():

@@ -294,6 +294,41 @@ async def test_a_part_that_its_client_cancels_ends_alone() -> None:
     assert await responder.part(begun(responder)) == "answer"
 
 
+@pytest.mark.parametrize(
+    ("cancels", "leaves", "unwanted"), [(True, False, True), (False, True, False), (True, True, False)]
+)
+async def test_an_answer_is_unwanted_where_its_client_said_so_and_has_not_left(
+    cancels: bool, leaves: bool, unwanted: bool
+) -> None:
+    conversations = Conversations("here")
+    responder = made(Wire(), conversations=conversations)
+    begun = asyncio.Event()
+
+    async def serve() -> bool:
+        responder.begin(SESSION, 1, ANONYMOUS)
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return responder.unwanted()
+        return False
+
+    task = asyncio.ensure_future(serve())
+    await begun.wait()
+    if cancels:
+        conversations.cancel(SESSION, 1)
+    if leaves:
+        task.cancel()
+    assert await task is unwanted
+
+
+async def test_a_client_that_leaves_in_a_batch_of_which_it_cancelled_a_part_has_left() -> None:
+    conversations = Conversations("here")
+    responder = made(Wire(), conversations=conversations)
+    assert await responder.part(begun(responder, conversations)) is None
+    assert not responder.unwanted()
+
+
 async def test_a_client_that_leaves_ends_the_part_that_runs_and_the_rest() -> None:
     responder = made(Wire(), conversations=Conversations("here"))
     ended: list[str] = []

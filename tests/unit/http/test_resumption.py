@@ -324,6 +324,17 @@ async def test_what_comes_while_the_client_is_away_waits_for_it(events: Events) 
     assert (b'"data":1' in body, b'"data":2' in body, BODY in body, more) == (False, True, True, False)
 
 
+async def test_a_call_that_its_client_cancelled_ends_its_stream_and_is_forgotten(events: Events) -> None:
+    wire = Wire()
+    responder = made(wire, events)
+    responder.notify("notifications/message", {})
+    await turns()
+    await responder.finish(Answer(202))
+    responder.abandon()
+    assert (len(events), wire.sent[-1]["more_body"]) == (0, False)
+    assert wire.body.count(b"id: ") == 2
+
+
 async def test_a_call_that_is_cancelled_is_forgotten(events: Events) -> None:
     responder = made(Wire(), events)
     responder.notify("notifications/message", {})
