@@ -28,6 +28,14 @@ class Vault(Protocol):
         """
         ...
 
+    async def replace(self, key: str, former: str, value: str, seconds: float) -> bool:
+        """Keep a value in place of ``former``, unless that is there no longer. True where it was; in one step.
+
+        Raises:
+            VaultAway: it is not known which one is there.
+        """
+        ...
+
     async def forget(self, key: str, value: str) -> bool:
         """Forget a value, unless another has taken its place. True where it was there; in one step.
 

@@ -261,6 +261,7 @@ P9
     integration/test_vault_contract.py::test_a_grant_that_was_renewed_is_not_dropped_by_who_saw_the_former
     integration/test_vault_contract.py::test_where_the_replica_that_renews_fails_another_does_it_at_once
     unit/backends/credentials/test_granting.py::test_a_late_refusal_of_a_former_token_takes_nobody_the_grant_that_replaced_it
+    unit/backends/credentials/test_granting.py::test_an_account_that_is_connected_anew_while_the_former_is_renewed_is_the_one_that_stays
   One message of a backend ends nothing but its own call.
     integration/test_stdio_supervision.py::test_a_line_without_end_costs_the_session_and_not_the_gateway
     fuzz/test_fuzz_gateway.py::test_whatever_a_backend_answers_a_call_has_an_answer

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.stores.redis_connection import TAG, RedisAway, RedisConnection
 from gateway.vault import VaultAway
 
-_FORGET = files("gateway.stores").joinpath("vault.lua").read_bytes()
+_WHILE = files("gateway.stores").joinpath("vault.lua").read_bytes()
 _MOST = 100_000
 
 
@@ -47,6 +47,13 @@ class MemoryVault:
             return value
         values.pop(key, None)
         return None
+
+    async def replace(self, key: str, former: str, value: str, seconds: float) -> bool:
+        """See ``Vault``."""
+        if await self.get(key) != former:
+            return False
+        await self.put(key, value, seconds)
+        return True
 
     async def forget(self, key: str, value: str) -> bool:
         """See ``Vault``."""
@@ -85,10 +92,13 @@ class RedisVault:
         (value,) = await self._call("MGET", _key(key))
         return value.decode("ascii", "replace") if value is not None else None
 
+    async def replace(self, key: str, former: str, value: str, seconds: float) -> bool:
+        """See ``Vault``."""
+        return await self._while(key, former, value, _milliseconds(seconds))
+
     async def forget(self, key: str, value: str) -> bool:
         """See ``Vault``."""
-        forgotten: int = await self._call("EVAL", _FORGET, 1, _key(key), value)
-        return forgotten == 1
+        return await self._while(key, value)
 
     async def claim(self, key: str, seconds: float) -> bool:
         """See ``Vault``."""
@@ -97,6 +107,10 @@ class RedisVault:
     async def release(self, key: str) -> None:
         """See ``Vault``."""
         await self._call("DEL", _key(key))
+
+    async def _while(self, key: str, value: str, *then: str | int) -> bool:
+        changed: int = await self._call("EVAL", _WHILE, 1, _key(key), value, *then)
+        return changed == 1
 
     async def _call(self, *arguments: bytes | str | int) -> Any:
         try:

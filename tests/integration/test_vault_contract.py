@@ -79,6 +79,25 @@ async def test_a_value_is_forgotten_only_while_it_is_the_one_that_was_seen(vault
     assert not await vault.forget(key, "two")
 
 
+async def test_a_value_is_replaced_only_while_it_is_the_one_that_was_seen(vault: Vault, key: str) -> None:
+    assert not await vault.replace(key, "one", "two", 60)
+    await vault.put(key, "one", 60)
+    assert await vault.replace(key, "one", "two", 60)
+    assert not await vault.replace(key, "one", "three", 60)
+    assert await vault.get(key) == "two"
+    assert await vault.replace(key, "two", "four", 0.02)
+    async with asyncio.timeout(5):
+        while await vault.get(key) is not None:  # noqa: ASYNC110 - a store tells of no end
+            await asyncio.sleep(0.01)
+
+
+async def test_of_many_who_replace_one_value_one_does(vault: Vault, key: str) -> None:
+    await vault.put(key, "former", 60)
+    replaced = await asyncio.gather(*(vault.replace(key, "former", str(number), 60) for number in range(20)))
+    assert sum(replaced) == 1
+    assert await vault.get(key) == str(replaced.index(True))
+
+
 async def test_of_many_who_forget_a_value_and_one_who_replaces_it_the_new_one_stays(vault: Vault, key: str) -> None:
     for number in range(20):
         old, new = f"old{number}", f"new{number}"
@@ -93,7 +112,8 @@ async def test_a_grant_that_was_renewed_is_not_dropped_by_who_saw_the_former(vau
     await here.keep(place, principal, Token("old", 0.0, 600.0, "first"), "https://idp")
     seen = await here.get(place, principal)
     assert seen is not None
-    await there.keep(place, principal, Token("new", 0.0, 600.0, "second"), "https://idp", seen)
+    assert await there.renew(place, principal, Token("new", 0.0, 600.0, "second"), seen) is not None
+    assert await here.renew(place, principal, Token("late", 0.0, 600.0, "third"), seen) is None
     assert not await here.drop(place, principal, seen)
     latest = await here.get(place, principal)
     assert latest is not None
@@ -184,6 +204,7 @@ async def test_a_redis_that_is_away_is_no_answer(key: str) -> None:
         vault.claim(key, 1),
         vault.release(key),
         vault.forget(key, "x"),
+        vault.replace(key, "x", "y", 1),
     ):
         with pytest.raises(VaultAway):
             await asked

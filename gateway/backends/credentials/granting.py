@@ -182,9 +182,7 @@ class GrantTokens:
         """What another replica, which is renewing this grant, gets for it; None where it failed and we are next."""
         for _ in range(math.ceil(RENEWING / POLL)):
             await self._sleep(POLL)
-            latest = await self._grants.get(self._place, principal)
-            if latest is None:
-                raise link.not_connected(self._route)
+            latest = await self._latest(principal)
             if latest != grant:
                 return latest
             if await self._grants.first(self._place, principal, grant):
@@ -193,9 +191,7 @@ class GrantTokens:
 
     async def _renew(self, principal: Principal, grant: Grant, refresh_token: str, *, usable: bool) -> Grant:
         """Ours to renew. It is looked at once more: who was first before us may be done by now."""
-        latest = await self._grants.get(self._place, principal)
-        if latest is None:
-            raise link.not_connected(self._route)
+        latest = await self._latest(principal)
         if latest != grant:
             return latest
         try:
@@ -210,15 +206,19 @@ class GrantTokens:
             if usable:
                 return grant
             raise because(link.no_token(self._route), str(failure)) from None
-        return await self._grants.keep(self._place, principal, token, grant.server, grant)
+        renewed = await self._grants.renew(self._place, principal, token, grant)
+        return renewed or await self._latest(principal)
 
     async def _over(self, principal: Principal, grant: Grant) -> Grant:
-        """The one that took its place, where another replica was faster or the account was connected anew."""
-        if not await self._grants.drop(self._place, principal, grant):
-            latest = await self._grants.get(self._place, principal)
-            if latest is not None:
-                return latest
-        raise link.not_connected(self._route)
+        await self._grants.drop(self._place, principal, grant)
+        return await self._latest(principal)
+
+    async def _latest(self, principal: Principal) -> Grant:
+        """The one that took a grant's place: another replica was faster, or the account was connected anew."""
+        latest = await self._grants.get(self._place, principal)
+        if latest is None:
+            raise link.not_connected(self._route)
+        return latest
 
 
 def _heard(task: asyncio.Task[Grant]) -> None:

@@ -65,21 +65,27 @@ class Grants:
         bound_to, *members = msgspec.json.decode(plain)
         return replace(Grant(*members), sealed=sealed) if bound_to == key else None
 
-    async def keep(
-        self, place: str, principal: Principal, token: Token, server: str, former: Grant | None = None
-    ) -> Grant:
-        """Keep what the token endpoint of ``server`` gave, in place of ``former``.
+    async def keep(self, place: str, principal: Principal, token: Token, server: str) -> Grant:
+        """Keep what the token endpoint of ``server`` gave, in place of all before.
 
         Raises:
             VaultAway: it is not kept.
         """
-        refresh_token = token.refresh_token or (former.refresh_token if former else None)
-        members = (token.value, self._now() + token.lifetime, server, refresh_token)
         key = _key(place, principal)
-        sealed = self._sealer.seal(msgspec.json.encode([key, *members]))
-        seconds = RENEWABLE if refresh_token else max(1.0, token.lifetime)
-        await self._vault.put(key, sealed, seconds)
-        return Grant(*members, sealed=sealed)
+        grant = self._made(key, token, server, token.refresh_token)
+        await self._vault.put(key, grant.sealed, _kept(token, grant))
+        return grant
+
+    async def renew(self, place: str, principal: Principal, token: Token, former: Grant) -> Grant | None:
+        """Keep what the token endpoint gave for ``former``; None where that is not the present one, which stays.
+
+        Raises:
+            VaultAway: it is not known which one is kept.
+        """
+        key = _key(place, principal)
+        grant = self._made(key, token, former.server, token.refresh_token or former.refresh_token)
+        kept = await self._vault.replace(key, former.sealed, grant.sealed, _kept(token, grant))
+        return grant if kept else None
 
     async def first(self, place: str, principal: Principal, grant: Grant) -> bool:
         """Whether nobody else, at any replica, is about to renew it: some servers end what is renewed twice.
@@ -104,6 +110,14 @@ class Grants:
             VaultAway: it may still be there.
         """
         return await self._vault.forget(_key(place, principal), grant.sealed)
+
+    def _made(self, key: str, token: Token, server: str, refresh_token: str | None) -> Grant:
+        members = (token.value, self._now() + token.lifetime, server, refresh_token)
+        return Grant(*members, sealed=self._sealer.seal(msgspec.json.encode([key, *members])))
+
+
+def _kept(token: Token, grant: Grant) -> float:
+    return RENEWABLE if grant.refresh_token else max(1.0, token.lifetime)
 
 
 def _key(place: str, principal: Principal) -> str:

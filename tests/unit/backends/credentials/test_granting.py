@@ -132,6 +132,21 @@ async def test_a_late_refusal_of_a_former_token_takes_nobody_the_grant_that_repl
     assert await world.replica().token(ALICE) == "connected-anew"
 
 
+async def test_an_account_that_is_connected_anew_while_the_former_is_renewed_is_the_one_that_stays() -> None:
+    world = World()
+    await world.connect()
+    world.provider.now += 700.0
+    ask = world.tokens.endpoint.ask
+
+    async def meanwhile(*arguments: Any, **more: Any) -> Token:
+        await world.tokens.keep(ALICE, Token("another-account", 0.0, 600.0, "r9"), ISSUER)
+        return await ask(*arguments, **more)
+
+    world.tokens.endpoint.ask = meanwhile  # type: ignore[method-assign]
+    assert await world.tokens.token(ALICE) == "another-account"
+    assert await world.replica().token(ALICE) == "another-account"
+
+
 async def test_while_the_server_is_away_a_token_goes_on_until_its_end() -> None:
     world = World()
     await world.connect()

@@ -59,7 +59,7 @@ async def test_one_that_can_be_lasts_and_keeps_its_refresh_token_where_no_other_
     world = World()
     former = await world.grants.keep("tools", ALICE, token(), SERVER)
     world.now += RENEWABLE - 1
-    renewed = await world.grants.keep("tools", ALICE, token("next", None), SERVER, former)
+    renewed = await world.grants.renew("tools", ALICE, token("next", None), former)
     assert renewed.refresh_token == "refresh"
     world.now += RENEWABLE - 1
     assert await world.grants.get("tools", ALICE) is not None
