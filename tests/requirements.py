@@ -418,6 +418,8 @@ basic/patterns/cancellation
   K2 must: Late answers to cancelled requests are passed over.
     unit/backends/test_envelope.py::test_an_answer_counts_with_our_id_alone
     e2e/test_streams.py::test_nothing_is_left_of_a_hundred_calls_that_were_cancelled
+    e2e/test_resuming.py::test_a_call_that_is_cancelled_gets_no_answer_and_breaks_no_connection
+    e2e/test_resuming.py::test_a_stream_whose_call_is_cancelled_ends_without_an_answer
   K3 should: Every request to a backend has a timeout, which progress restarts, and a hard end.
     e2e/test_backend_faults.py::test_a_hanging_tool_is_given_up_in_its_time_and_its_call_cancelled
     integration/test_stdio_supervision.py::test_progress_restarts_the_idle_time_but_not_the_hard_end
@@ -581,6 +583,7 @@ extensions/oauth-client-credentials
   Y9 must: Batches are received at 2025-03-26 and at no other revision.
     e2e/test_legacy_clients.py::test_a_batch_is_split_run_and_joined_at_its_revision
     e2e/test_legacy_clients.py::test_a_batch_is_refused_at_other_revisions
+    unit/test_cancelled_batches.py::test_every_request_of_a_batch_that_is_not_cancelled_while_it_runs_has_one_answer
 
 2024-11-05 basic/transports
   Y10 may: HTTP+SSE is spoken to backends.
