@@ -154,7 +154,7 @@ async def _governed(exchange: Exchange, policy: Policy, entry: Entry, arguments:
     event.outcome = _outcome(reply)
     if exchange.request.method == "resources/read" and exchange.modern and reply.result is not None:
         reply = replace(reply, result=lifecycle.with_caching_hints(reply.result))
-    left = tightest(call.grant.states) if exchange.rules.routes.tell_limits else None
+    left = tightest(call.grant.left()) if exchange.rules.routes.tell_limits else None
     answer = answers.backend_answer(exchange.request, reply, policy.server_info, left)
     if reply.result is not None:
         event.answer = answer.body

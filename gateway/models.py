@@ -37,6 +37,9 @@ class Principal:
     toolsets: frozenset[str] | None = None
     token: bytes = field(default=b"", repr=False, compare=False)
 
+    def __hash__(self) -> int:
+        return hash((self.issuer, self.subject))  # of these there are few; the whole takes long, for every record
+
 
 ANONYMOUS = Principal(issuer="", subject="anonymous")
 """Everybody, where ``routes.yaml`` has no ``auth`` (loopback only)."""
@@ -82,11 +85,11 @@ class LimitState(msgspec.Struct, frozen=True):
 class Grant(msgspec.Struct):
     """What the checks had for a call: the one part of it that changes while they run.
 
-    ``states`` are its limits after the decision, ``watching`` those that would have refused if they were enforced.
+    ``left`` makes the states of its limits after the decision; ``watching`` would have refused if they were enforced.
     ``held`` gives back what the call has until it ends.
     """
 
-    states: tuple[LimitState, ...] = ()
+    left: Callable[[], tuple[LimitState, ...]] = tuple
     watching: tuple[Limit, ...] = ()
     held: tuple[Callable[[], None], ...] = ()
 

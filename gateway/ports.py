@@ -69,17 +69,23 @@ class Verdict(msgspec.Struct, frozen=True):
     """The decision over all limits of a call: all were taken, or none was.
 
     ``refused`` is the limit that waits longest, ``retry_after`` its exact seconds; for a concurrency limit a guess.
-    ``states`` has one entry for each take, in order. ``degraded``: the shared store was away and the outage policy
-    decided. ``watching`` are limits without ``enforce`` that would have refused; they were not taken. ``release`` is
-    set where concurrency limits were taken: it gives them back, is called once, never waits and never raises.
+    ``left`` makes a state for each take, in order: few are ever asked for. ``degraded``: the shared store was away and
+    the outage policy decided. ``watching`` are limits without ``enforce`` that would have refused; they were not taken.
+    ``release`` is set where concurrency limits were taken: it gives them back, is called once, never waits and never
+    raises.
     """
 
     refused: Limit | None
     retry_after: float
-    states: tuple[LimitState, ...]
+    left: Callable[[], tuple[LimitState, ...]] = tuple
     degraded: bool = False
     watching: tuple[Limit, ...] = ()
     release: Callable[[], None] | None = None
+
+    @property
+    def states(self) -> tuple[LimitState, ...]:
+        """The limits after the decision."""
+        return self.left()
 
 
 class LimitStore(Protocol):

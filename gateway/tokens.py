@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import jiter
@@ -81,6 +83,15 @@ class Token:
     claims: JsonObject
     signed: bytes
     signature: bytes
+
+
+class Presented(bytes):
+    """An ``Authorization`` header as a client sent it; however often its connection repeats it, it is hashed once."""
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of it, under which a verdict is remembered."""
+        return hashlib.sha256(self).digest()
 
 
 def refusal(reason: Reason, claim: str = "", *, presented: bool = True) -> Unauthenticated:

@@ -25,6 +25,7 @@ from gateway.http.server import LEFT
 from gateway.pipeline import Pipeline
 from gateway.protocol.answers import Answer
 from gateway.protocol.inbound import Inbound
+from gateway.tokens import Presented
 
 PATH = "/mcp"
 
@@ -234,14 +235,14 @@ def _read_headers(
     if len(once) == len(raw):
         token = once.pop(b"authorization", None)
         headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in once.items()}
-        return headers, _NONE, () if token is None else (token,)
+        return headers, _NONE, () if token is None else (Presented(token),)
     headers = {}
     repeated: set[str] = set()
     authorization: list[bytes] = []
     for name_bytes, value in raw:
         name = name_bytes.decode("latin-1")
         if name == "authorization":
-            authorization.append(value)
+            authorization.append(Presented(value))
         elif name in headers:
             repeated.add(name)
         else:

@@ -106,7 +106,7 @@ class TokenAuthenticator:
         header = headers[0]
         if self._keys.generation != self._generation:
             self._forget()
-        digest = hashlib.sha256(header).digest()
+        digest = _digest_of(header)
         now = self._clock()
         principal = self._verified.get(digest, now)
         return principal if principal is not None else await self._judge(header, digest, now)
@@ -119,7 +119,7 @@ class TokenAuthenticator:
 
     def remembers(self, headers: Sequence[bytes]) -> bool:
         """Whether this token was accepted before and has not expired: it is worth judging, whoever else sends what."""
-        return len(headers) == 1 and self._heard.get(hashlib.sha256(headers[0]).digest(), self._clock()) is not None
+        return len(headers) == 1 and self._heard.get(_digest_of(headers[0]), self._clock()) is not None
 
     async def _judge(self, header: bytes, digest: bytes, now: float) -> Principal:
         refused = self._refused.get(digest, now)
@@ -236,6 +236,10 @@ class TokenAuthenticator:
         self._generation = self._keys.generation
         self._verified.clear()
         self._refused.clear()
+
+
+def _digest_of(header: bytes) -> bytes:
+    return header.digest if isinstance(header, tokens.Presented) else hashlib.sha256(header).digest()
 
 
 def signed_by(key: Any, token: tokens.Token, algorithm: str) -> bool:

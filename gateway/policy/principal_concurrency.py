@@ -46,9 +46,8 @@ class PrincipalConcurrency:
         who = (principal.issuer, principal.subject, most)
         room = self._rooms.get(who) or self._opened(who)
         if not room.take() and not await room.wait(PATIENCE):
-            self._meter.limits(
-                (), Verdict(Limit(_NAME, ("principal",), most, 0.0, most, concurrent=True), PATIENCE, ())
-            )
+            limit = Limit(_NAME, ("principal",), most, 0.0, most, concurrent=True)
+            self._meter.limits((), Verdict(limit, PATIENCE))
             raise _refusal(call, most)
         call.grant.held += (room.release,)
 

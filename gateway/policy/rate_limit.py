@@ -39,7 +39,7 @@ class RateLimit:
         if verdict.refused is not None:
             raise _refusal(call, verdict.refused, verdict)
         grant = call.grant
-        grant.states, grant.watching = verdict.states, verdict.watching
+        grant.left, grant.watching = verdict.left, verdict.watching
         if verdict.release is not None:
             grant.held += (verdict.release,)
 

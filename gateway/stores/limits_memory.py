@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gateway.models import Limit, LimitState
 from gateway.ports import Take, Verdict
@@ -51,19 +52,22 @@ def verdict_of(
     would have refused. ``wait`` is how long ``takes[refused]`` has to, in microseconds; ``refused`` is -1 where
     nothing was.
     """
-    states: list[LimitState] = []
     watching: tuple[Limit, ...] = ()
-    for index, take in enumerate(takes):  # for every call
-        limit, lead, (cost, span) = take.limit, ahead[index], costs[index]
-        if lead < 0:
-            lead = -1 - lead
-            watching += (limit,)
+    if min(ahead, default=0) < 0:
+        watching = tuple(take.limit for take, lead in zip(takes, ahead, strict=True) if lead < 0)
+    who = takes[refused].limit if refused >= 0 else None
+    return Verdict(who, wait / _SECOND, partial(_states, takes, costs, ahead), degraded, watching, release)
+
+
+def _states(takes: Sequence[Take], costs: Sequence[tuple[int, int]], ahead: Sequence[int]) -> tuple[LimitState, ...]:
+    states: list[LimitState] = []
+    for take, (cost, span), said in zip(takes, costs, ahead, strict=True):
+        limit, lead = take.limit, said if said >= 0 else -1 - said
         if limit.concurrent:
             states.append(LimitState(limit, max(span - lead, 0), 0.0))
         else:
             states.append(LimitState(limit, (span - lead) * limit.cost // cost, lead / _SECOND))
-    who = takes[refused].limit if refused >= 0 else None
-    return Verdict(who, wait / _SECOND, tuple(states), degraded, watching, release)
+    return tuple(states)
 
 
 class MemoryLimits:

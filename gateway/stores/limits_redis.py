@@ -102,7 +102,7 @@ class RedisLimits:
             Overloaded: Redis is away and the policy is ``closed``.
         """
         if not takes:
-            return Verdict(None, 0.0, ())
+            return Verdict(None, 0.0)
         plan = self._plans.get(id(takes)) or self._plan(tuple(takes))
         if plan.held:
             return await self._take_and_hold(plan)
@@ -168,7 +168,7 @@ class RedisLimits:
             return await self._local.take(takes)
         if self._on_failure == "open" or not any(take.limit.enforce for take in takes):
             states = tuple(LimitState(take.limit, take.limit.burst, 0.0) for take in takes)
-            return Verdict(None, 0.0, states, degraded=True)
+            return Verdict(None, 0.0, lambda: states, degraded=True)
         raise Overloaded(
             "Rate limits cannot be counted at the moment, so the call was not executed; call again in 1 second.",
             retry_after=1.0,

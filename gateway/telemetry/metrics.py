@@ -25,6 +25,8 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 _TALLIED = 64
 """Requests that wait at most to be counted, which costs less where many are counted one after another."""
 
+_Labels = tuple[str, ...]
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -51,8 +53,8 @@ class Metrics:
         self._limits = counter("rate_limit_decisions_total", "Decisions of each limit.", "limit", "decision")
         self._audit = counter("audit_events_total", "Audit events by sink and result.", "sink", "result")
         self._tallies = (self._requests, self._duration, self._backend, self._limits, self._audit)
-        self._ended: list[tuple[str, str, str, str, str, float]] = []
-        self._answered: list[tuple[str, float]] = []
+        self._ended: list[tuple[_Labels, float]] = []
+        self._answered: list[tuple[_Labels, float]] = []
         self._decided: list[tuple[Sequence[Take], Verdict]] = []
         self.up = gauge("backend_up", "1 when the backend answered last.", "route", mode="livemin")
         self.breaker = gauge("breaker_state", "0 closed, 1 half open, 2 open.", "route")
@@ -75,42 +77,45 @@ class Metrics:
 
     def request(self, method: str, route: str, tool: str, outcome: str, era: str, seconds: float) -> None:
         """A request has ended."""
-        self._ended.append((method, route, tool, outcome, era, seconds))
+        self._ended.append(((method, route, tool, outcome, era), seconds))
         if len(self._ended) >= _TALLIED:
             self._tally()
 
     def backend(self, route: str, seconds: float) -> None:
         """A backend has answered."""
-        self._answered.append((route, seconds))
+        self._answered.append(((route,), seconds))
 
     def limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
         """Limits have decided: all allowed, or the one that waits longest refused; ``shadow`` would have."""
         self._decided.append((takes, verdict))
 
-    def _count_limits(self, takes: Sequence[Take], verdict: Verdict) -> None:
-        waiting, refused = self._limits.waiting, verdict.refused
-        if refused is not None:
-            waiting[(refused.name, "refused")] += 1
-            return
-        decision = "degraded" if verdict.degraded else "allowed"
-        for take in takes:
-            waiting[(take.limit.name, decision)] += 1
-        for limit in verdict.watching:
-            waiting[(limit.name, decision)] -= 1
-            waiting[(limit.name, "shadow")] += 1
+    def _count_limits(self) -> None:
+        waiting = self._limits.waiting
+        usual: dict[int, list[Sequence[Take]]] = defaultdict(list)
+        for takes, verdict in self._decided:
+            if verdict.refused is not None:
+                waiting[(verdict.refused.name, "refused")] += 1
+            elif not verdict.degraded and not verdict.watching:
+                usual[id(takes)].append(takes)
+            else:
+                decision = "degraded" if verdict.degraded else "allowed"
+                for take in takes:
+                    waiting[(take.limit.name, "shadow" if take.limit in verdict.watching else decision)] += 1
+        for same in usual.values():
+            for take in same[0]:
+                waiting[(take.limit.name, "allowed")] += len(same)
 
     def audit(self, sink: str, result: str, count: int) -> None:
         """Audit events were written, or failed; with a count of 0 the series exists from the start."""
         self._audit.waiting[(sink, result)] += count
 
     def _tally(self) -> None:
-        for *labels, seconds in self._ended:
-            self._requests.waiting[tuple(labels)] += 1
-            self._duration.add((labels[0], labels[1]), seconds)
-        for route, seconds in self._answered:
-            self._backend.add((route,), seconds)
-        for takes, verdict in self._decided:
-            self._count_limits(takes, verdict)
+        for labels, seconds in _grouped(self._ended).items():
+            self._requests.waiting[labels] += len(seconds)
+            self._duration.add(labels[:2], seconds)
+        for labels, seconds in _grouped(self._answered).items():
+            self._backend.add(labels, seconds)
+        self._count_limits()
         for waiting in (self._ended, self._answered, self._decided):
             waiting.clear()
 
@@ -131,12 +136,19 @@ class Metrics:
         return generate_latest(shared)
 
 
+def _grouped(observed: Sequence[tuple[_Labels, float]]) -> dict[_Labels, list[float]]:
+    groups: dict[_Labels, list[float]] = defaultdict(list)
+    for labels, seconds in observed:
+        groups[labels].append(seconds)
+    return groups
+
+
 class _Counts:
     """A counter whose increments wait for the next flush."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self.waiting: dict[tuple[str, ...], int] = defaultdict(int)
+        self.waiting: dict[_Labels, int] = defaultdict(int)
 
     def flush(self) -> None:
         waiting, self.waiting = self.waiting, defaultdict(int)
@@ -149,14 +161,15 @@ class _Durations:
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        self._waiting: dict[tuple[str, ...], list[float]] = {}
+        self._waiting: dict[_Labels, list[float]] = {}
 
-    def add(self, labels: tuple[str, ...], seconds: float) -> None:
+    def add(self, labels: _Labels, durations: Sequence[float]) -> None:
         tally = self._waiting.get(labels)
         if tally is None:
             tally = self._waiting[labels] = [0.0] * (len(_SECONDS) + 2)
-        tally[bisect_left(_SECONDS, seconds)] += 1
-        tally[-1] += seconds
+        for seconds in durations:
+            tally[bisect_left(_SECONDS, seconds)] += 1
+        tally[-1] += sum(durations)
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -155,7 +155,8 @@ async def test_a_limit_that_became_smaller_waits_no_longer_than_it_says_itself(s
 
 
 async def test_no_takes_are_no_decision(store: LimitStore) -> None:
-    assert await store.take([]) == Verdict(None, 0.0, ())
+    verdict = await store.take([])
+    assert (verdict.refused, verdict.states, verdict.degraded) == (None, (), False)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -212,10 +212,10 @@ class FakeLimits:
         self.taken.append(takes)
         states = tuple(LimitState(take.limit, 1, 30.0) for take in takes)
         if self.wait is not None:
-            return Verdict(takes[0].limit, self.wait, states)
+            return Verdict(takes[0].limit, self.wait, lambda: states)
         self.running += 1
         watching = tuple(take.limit for take in takes if not take.limit.enforce)
-        return Verdict(None, 0.0, states, watching=watching, release=self._release)
+        return Verdict(None, 0.0, lambda: states, watching=watching, release=self._release)
 
     def _release(self) -> None:
         self.running -= 1

@@ -22,7 +22,7 @@ class FakeStore:
     async def take(self, takes: Sequence[Take]) -> Verdict:
         self.asked.append(takes)
         states = tuple(LimitState(take.limit, 0, 0.0) for take in takes)
-        return Verdict(self._refuse, self._retry_after, states, release=self.release)
+        return Verdict(self._refuse, self._retry_after, lambda: states, release=self.release)
 
 
 class FakeMeter:
@@ -113,7 +113,7 @@ def test_a_call_knows_its_limits_after_the_decision_and_what_it_holds() -> None:
     store.release = lambda: given_back.append("once")
     call = a_call(EVERYONE)
     check(store, call)
-    assert [state.limit for state in call.grant.states] == [EVERYONE]
+    assert [state.limit for state in call.grant.left()] == [EVERYONE]
     call.grant.end()
     call.grant.end()
     assert given_back == ["once"]

@@ -76,7 +76,8 @@ def test_remaining_and_reset_count_down_and_recover() -> None:
 
 
 def test_no_takes_are_no_decision() -> None:
-    assert take(MemoryLimits(Clock())) == Verdict(None, 0.0, ())
+    verdict = take(MemoryLimits(Clock()))
+    assert (verdict.refused, verdict.states, verdict.degraded) == (None, (), False)
 
 
 @given(limit=limits, start=st.integers(0, 10**15), pauses=st.lists(st.integers(0, 3_000_000), max_size=20))
