@@ -109,9 +109,7 @@ class Endpoint:
                 if not responder.unwanted():
                     raise
                 answer = Answer(202)  # no answer, and no broken connection, for which clients give up their session
-            if answer.opens is None:
-                await responder.finish(answer)
-            else:
+            if not responder.sent(answer):
                 await self._finish(answer, responder, inbound, (send, reply_headers))
         finally:
             responder.abandon()

@@ -41,6 +41,12 @@ class Responder:
     those of all answers. ``at_once`` sends a whole answer, head and body, or says that it cannot.
     """
 
+    _of: Running | None = None
+    _ended = False
+    _waiting: deque[bytes]
+    _wake: asyncio.Event | None = None
+    _pump: asyncio.Task[None] | None = None
+
     def __init__(
         self,
         send: Send,
@@ -57,11 +63,6 @@ class Responder:
         self._may_stream = may_stream
         self._conversations = conversations
         self._silences = silences or Silences()
-        self._of: Running | None = None
-        self._ended = False
-        self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
-        self._wake: asyncio.Event | None = None
-        self._pump: asyncio.Task[None] | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -112,6 +113,16 @@ class Responder:
             return
         self._write(encode({"jsonrpc": "2.0", "method": method, "params": params}))
 
+    def sent(self, answer: Answer) -> bool:
+        """Send the usual answer and end the response; False, and nothing has left, where it takes ``finish``."""
+        at_once, body, headers = self._at_once, answer.body, self._headers
+        if at_once is None or self._pump is not None or answer.status != 200 or answer.headers or len(headers) != 1:
+            return False
+        if not body or not at_once(_WHOLE % (*headers[0], len(body)), body):
+            return False
+        self._end()
+        return True
+
     async def finish(self, answer: Answer) -> None:
         """Send the answer, if there is one, and end the response."""
         self._end()
@@ -147,11 +158,12 @@ class Responder:
             self._conversations.end(self._of)
 
     def _write(self, body: bytes) -> None:
-        self._waiting.append(event(body))
         self._open()
+        self._waiting.append(event(body))
 
     def _open(self) -> None:
         if self._pump is None:
+            self._waiting = deque(maxlen=MAX_WAITING)
             self._wake = asyncio.Event()
             self._pump = asyncio.get_running_loop().create_task(self._stream(self._wake))
         self._wake_up()
@@ -161,10 +173,6 @@ class Responder:
             self._wake.set()
 
     async def _plain(self, answer: Answer) -> None:
-        body, at_once = answer.body, self._at_once
-        usual = answer.status == 200 and body and not answer.headers and len(self._headers) == 1
-        if usual and at_once is not None and at_once(_WHOLE % (*self._headers[0], len(body)), body):
-            return
         headers = list(self._headers)
         for name, value in answer.headers:
             headers.append((name.encode(), value.encode("latin-1")))
