@@ -26,6 +26,10 @@ class Connection(Protocol):
         """The answer has left."""
         ...
 
+    def answer(self, data: bytes) -> None:
+        """Send a whole answer with the others of this turn of the event loop."""
+        ...
+
 
 class Cycle(RequestResponseCycle):
     """What of an answer has its length and comes in one piece leaves in one write: one system call and one packet less.
@@ -59,6 +63,7 @@ class Cycle(RequestResponseCycle):
         self.access_logger = connection.access_logger
         self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
+        self._answer = connection.answer
         self.waiting_for_100_continue = expects_continue
         self.keep_alive = keep_alive
         self.body = bytearray()
@@ -142,7 +147,7 @@ class Cycle(RequestResponseCycle):
             return False
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
-        self.transport.write(head + body)
+        self._answer(head + body)
         if self._arrival is not None:
             self._arrival.set()
         self.on_response()

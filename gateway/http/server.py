@@ -2,7 +2,8 @@
 
 * A request head or body that does not arrive in time ends the connection; a head may not grow without bound, nor what
   comes behind a body in chunks, of which nothing is read: a trailer is no header (RFC 9110 section 6.5.1).
-* Head and body of a whole answer leave in one write: one system call and one packet less.
+* Head and body of a whole answer leave in one write, one system call and one packet less, and the answers of one turn
+  of the event loop leave in a row: waking who waits for them costs the kernel more than the writes.
 * A client that hangs up cancels the task that serves it, which is what cancellation is over HTTP (2026-07-28,
   ``basic/patterns/cancellation``); nobody has to watch ``receive`` for it.
 """
@@ -63,6 +64,7 @@ class GatewayProtocol(HttpToolsProtocol):
     _heads: Heads
     _may_come_again = False
     _task: asyncio.Task[None] | None = None
+    _unsent = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
@@ -227,6 +229,29 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle.more_body = False
             cycle.message_event.set()
 
+    def answer(self, data: bytes) -> None:
+        """Send a whole answer at the end of this turn of the event loop.
+
+        Nothing of this connection overtakes it: what serves the next request starts later, who ends it lets go first.
+        """
+        if not self._unsent:
+            self.loop.call_soon(self._let_go)
+        self._unsent += data
+
+    def _let_go(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def eof_received(self) -> None:
+        """The client sends no more; what it waits for may have its answer."""
+        self._let_go()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        self._let_go()
+        super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: stop what it asked for."""
         self._disarm()
@@ -301,6 +326,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _end(self, status: int, message: str) -> None:
         """Say why, with a JSON-RPC error that clients can show, and close."""
+        self._let_go()
         if self.transport.is_closing():
             return
         type(self).refused(self.client[0] if self.client else "", status, message)

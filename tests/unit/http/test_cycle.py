@@ -16,6 +16,7 @@ def connection():
         access_logger=object(),
         server_state=SimpleNamespace(default_headers=[]),
         on_response_complete=lambda: None,
+        answer=lambda data: None,
     )
 
 
@@ -58,6 +59,7 @@ class Written:
 def served(**given):
     of = connection()
     of.transport = Written()
+    of.answer = of.transport.write
     of.flow = SimpleNamespace(write_paused=False)
     scope = {"method": "POST"}
     return Cycle(of, scope, **given), scope, of.transport.writes

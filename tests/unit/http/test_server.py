@@ -1,10 +1,12 @@
 import asyncio
 import json
+import re
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from gateway.http.cycle import AT_ONCE
 from gateway.http.server import MAX_HEAD_BYTES, GatewayProtocol, _known_path_of
 
 REQUEST = b"GET /mcp HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -58,6 +60,9 @@ class FakeClock:
     def create_task(self, work):
         return asyncio.get_running_loop().create_task(work)
 
+    def call_soon(self, callback, *arguments):
+        return asyncio.get_running_loop().call_soon(callback, *arguments)
+
     def call_later(self, seconds, callback, *arguments):
         self.timers.append(Timer(self.now + seconds, callback, arguments))
         return self.timers[-1]
@@ -109,6 +114,71 @@ def answering(headers, *bodies):
 
 def heads(writes):
     return b"".join(writes).split(b"\r\n\r\n")[0].split(b"\r\n")
+
+
+def at_once(scope, body):
+    return scope[AT_ONCE](b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body), body)
+
+
+async def served(scope, receive, send):
+    assert at_once(scope, scope["path"].encode())
+
+
+async def test_answers_of_one_turn_leave_at_its_end():
+    connections = [Connection(served) for _ in range(3)]
+    order = []
+    for connection in connections:
+        connection.transport.write = order.append
+        connection.protocol.data_received(REQUEST)
+    while not all(connection.protocol.cycle.response_complete for connection in connections):
+        assert not order
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(order) == 3
+
+
+async def test_nothing_overtakes_an_answer_that_waits_for_the_end_of_its_turn():
+    """What a client sends behind its request is refused, answered or the end of it, always behind the answer."""
+    refused = Connection(served)
+    rest = b"no request\r\n\r\n"
+
+    async def answers(scope, receive, send):
+        assert at_once(scope, b"first")
+        refused.protocol.data_received(rest)
+
+    refused.protocol.app = answers
+    writes = b"".join(await refused.send(REQUEST))
+    assert [part[:6] for part in writes.split(b"HTTP/1.1 ")[1:]] == [b"200 OK", b"400 Ba"]
+    assert refused.transport.closed
+
+
+@pytest.mark.parametrize("ending", ["the client sends no more", "the server ends"])
+async def test_an_answer_that_was_given_leaves_although_the_connection_ends(ending):
+    connection = Connection(served)
+
+    async def answers(scope, receive, send):
+        assert at_once(scope, b"first")
+        if ending == "the server ends":
+            connection.protocol.shutdown()
+        elif not connection.protocol.eof_received():
+            connection.transport.close()  # as asyncio does it
+
+    connection.protocol.app = answers
+    (written,) = await connection.send(REQUEST)
+    assert written.endswith(b"first")
+
+
+async def test_requests_in_one_packet_are_answered_in_their_order_at_once_or_not():
+    async def answers(scope, receive, send):
+        if scope["path"] == "/slow":
+            await answering([(b"content-length", b"5")], b"/slow")(scope, receive, send)
+        else:
+            assert at_once(scope, scope["path"].encode())
+
+    connection = Connection(answers)
+    paths = [b"/a", b"/slow", b"/b", b"/slow", b"/c"]
+    writes = await connection.send(b"".join(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in paths))
+    assert re.findall(rb"\r\n\r\n(/[a-z]+)", b"".join(writes)) == paths
 
 
 async def test_a_whole_answer_leaves_in_one_write():
