@@ -135,7 +135,9 @@ async def decided(exchange: Exchange, policy: Policy, entry: Entry, arguments: M
     call = Call(exchange.principal, entry, exchange.request, arguments, exchange.inbound.toolset, headers)
     exchange.call = call
     for check in policy.checks:
-        await check(call)
+        waits = check(call)
+        if waits is not None:
+            await waits
     if call.grant.watching:
         event.rule += f" (not enforced: {', '.join(limit.name for limit in call.grant.watching)})"
     return call

@@ -48,7 +48,7 @@ async def decide(
     call = Call(principal, entry, _REQUEST, {}, toolset)
     reason, missing = "", frozenset[str]()
     try:
-        await authorize(call)
+        authorize(call)
     except InsufficientScope as refusal:
         missing, reason = refusal.needed - principal.scopes, refusal.outcome
     except Refusal:

@@ -13,8 +13,9 @@ from gateway.models import BackendReply, BackendRequest, Call, JsonObject, Limit
 
 T = TypeVar("T")
 
-Check = Callable[[Call], Awaitable[None]]
-"""A policy step: returns to allow, raises a ``Refusal`` to deny; there is no third way."""
+Check = Callable[[Call], Awaitable[None] | None]
+"""A policy step: returns to allow, raises a ``Refusal`` to deny; there is no third way. One that has to ask or to wait
+returns what does so, which then allows or denies."""
 
 Notify = Callable[[str, Mapping[str, Any]], None]
 """Takes a notification (method, params) that belongs to the running exchange. Never blocks, never raises."""
@@ -250,8 +251,8 @@ class Hub(Protocol):
 class AuditLog(Protocol):
     """Where events go. One chain per writer."""
 
-    async def intend(self, event: AuditEvent) -> None:
-        """Returns when the intent is durable as configured.
+    def intend(self, event: AuditEvent) -> Awaitable[None]:
+        """Done when the intent is durable as configured.
 
         Raises:
             AuditUnavailable: it cannot be, and the policy is to deny.

@@ -12,7 +12,7 @@ def permits(principal: Principal, tool: Entry) -> bool:
     return policy.scopes is not None and not policy.hidden and policy.scopes <= principal.scopes
 
 
-async def authorize(call: Call) -> None:
+def authorize(call: Call) -> None:
     """Refuse what ``permits`` does not.
 
     Raises:

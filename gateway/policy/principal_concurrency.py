@@ -8,7 +8,7 @@ to tell apart.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.errors import RateLimited
 from gateway.models import ANONYMOUS, Call, Limit
@@ -34,7 +34,7 @@ class PrincipalConcurrency:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    async def __call__(self, call: Call) -> None:
+    def __call__(self, call: Call) -> Awaitable[None] | None:
         """Take a place, which the call gives back when it ends.
 
         Raises:
@@ -42,10 +42,16 @@ class PrincipalConcurrency:
         """
         principal, most = call.principal, call.entry.policy.principal_concurrency
         if most is None or principal is ANONYMOUS:
-            return
+            return None
         who = (principal.issuer, principal.subject, most)
         room = self._rooms.get(who) or self._opened(who)
-        if not room.take() and not await room.wait(PATIENCE):
+        if not room.take():
+            return self._wait(call, room, most)
+        call.grant.held += (room.release,)
+        return None
+
+    async def _wait(self, call: Call, room: Room, most: int) -> None:
+        if not await room.wait(PATIENCE):
             limit = Limit(_NAME, ("principal",), most, 0.0, most, concurrent=True)
             self._meter.limits((), Verdict(limit, PATIENCE))
             raise _refusal(call, most)

@@ -23,7 +23,7 @@ class Validate:
     def __init__(self) -> None:
         self._at_hand: dict[bytes, Validator] = {}
 
-    async def __call__(self, call: Call) -> None:
+    def __call__(self, call: Call) -> None:
         """Allow, or raise ``InvalidArguments`` with every violation and its path."""
         if call.entry.kind != "tool":
             return

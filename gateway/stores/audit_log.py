@@ -101,7 +101,7 @@ class AuditWriter:
         lanes, self._lanes = self._lanes, []
         await asyncio.gather(*(lane.aclose() for lane in lanes))
 
-    async def intend(self, event: AuditEvent) -> None:
+    def intend(self, event: AuditEvent) -> asyncio.Future[None]:
         """See ``AuditLog``."""
         if not self.healthy:
             self._on_result(self._sinks[0].name, "refused", 1)
@@ -113,7 +113,7 @@ class AuditWriter:
         if not self._soon:
             self._soon = True
             self._loop.call_soon(self._gather)
-        await waiter
+        return waiter
 
     def append(self, event: AuditEvent) -> None:
         """See ``AuditLog``."""

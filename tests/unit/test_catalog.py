@@ -35,7 +35,7 @@ def one_route(*tools: Any, extra: str = "scopes: []", **more: Any) -> catalog.Ca
 
 async def allowed(who: Principal, entry: Entry) -> bool:
     try:
-        await authorize(call(principal=who, entry=entry))
+        authorize(call(principal=who, entry=entry))
     except (InsufficientScope, UnknownTool):
         return False
     return True

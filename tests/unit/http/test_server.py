@@ -458,3 +458,15 @@ async def test_what_is_no_http_behind_one_of_them_is_refused():
     connection = Connection(answering([(b"content-length", b"2")], b"ok"))
     connection.protocol.data_received(POST % (2, b"{}") + b"no http\r\n\r\n")
     assert connection.transport.closed
+
+
+async def test_what_fails_behind_an_application_is_logged_and_ends_its_connection_alone(caplog):
+    async def fails(scope, receive, send):
+        raise RuntimeError("broken")
+
+    connection = Connection(fails)
+    assert await connection.send(REQUEST) == []
+    assert connection.transport.closed
+    (record,) = caplog.records
+    assert "outside the pipeline" in record.message
+    assert "broken" in caplog.text

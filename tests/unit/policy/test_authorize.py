@@ -58,15 +58,15 @@ async def test_a_call_is_allowed_exactly_where_the_tool_is_listed(
 ) -> None:
     who, what = principal(*held), tool(needed, hidden=hidden)
     if permits(who, what):
-        await authorize(call(who, what))
+        authorize(call(who, what))
     else:
         with pytest.raises((InsufficientScope, UnknownTool)):
-            await authorize(call(who, what))
+            authorize(call(who, what))
 
 
 async def test_the_refusal_names_all_scopes_needed_and_those_that_lack() -> None:
     with pytest.raises(InsufficientScope) as caught:
-        await authorize(call(principal("deploy:read"), tool({"deploy:write", "deploy:read"})))
+        authorize(call(principal("deploy:read"), tool({"deploy:write", "deploy:read"})))
     refusal = caught.value
     assert refusal.message == ("This call needs the scopes deploy:read, deploy:write; the token lacks deploy:write.")
     assert refusal.needed == {"deploy:read", "deploy:write"}
@@ -78,4 +78,4 @@ async def test_the_refusal_names_all_scopes_needed_and_those_that_lack() -> None
 @pytest.mark.parametrize("what", [tool(None), tool(set(), hidden=True)], ids=["without a rule", "hidden"])
 async def test_a_tool_that_is_not_offered_is_unknown_here_too(what: Entry) -> None:
     with pytest.raises(UnknownTool):
-        await authorize(call(principal("deploy:write"), what))
+        authorize(call(principal("deploy:write"), what))

@@ -22,7 +22,7 @@ CANARY = "c4n4ry-s3cr3t"
 
 async def checked(schema: Any, arguments: dict[str, Any], step: Validate | None = None) -> InvalidArguments | None:
     try:
-        await (step or Validate())(call(arguments, entry=entry(schema=schema)))
+        (step or Validate())(call(arguments, entry=entry(schema=schema)))
     except InvalidArguments as refusal:
         return refusal
     return None
@@ -192,7 +192,7 @@ async def test_a_null_for_an_optional_argument_counts_as_absent_and_for_a_needed
 
 async def uncallable(schema: Any) -> str:
     with pytest.raises(BackendUnavailable) as caught:
-        await Validate()(call({"a": 1}, entry=entry(schema=schema)))
+        Validate()(call({"a": 1}, entry=entry(schema=schema)))
     assert (caught.value.dispatched, caught.value.retryable) == (False, False)
     assert "deploy__rollback" in caught.value.message
     return caught.value.message + caught.value.hint
@@ -270,7 +270,7 @@ async def test_another_definition_of_the_same_tool_is_judged_by_itself() -> None
 
 @pytest.mark.parametrize("kind", ["prompt", "resource", "template"])
 async def test_only_tools_have_a_schema(kind: Any) -> None:
-    await Validate()(call({"a": 1}, entry=entry(schema={"$ref": "http://x.example/"}, kind=kind)))
+    Validate()(call({"a": 1}, entry=entry(schema={"$ref": "http://x.example/"}, kind=kind)))
 
 
 @pytest.mark.parametrize("value", [10**30, -(10**30), 2**63, 1e308, 5e-324, 0.1 + 0.2, "\u2028\U0001f600", "\u0000"])
