@@ -89,9 +89,11 @@ class Rulebook:
         if self.connections is not None:
             self.connections.only({name for name, one in self.backends.items() if isinstance(one, AccountBackend)})
         kept = {id(backend) for backend in self.backends.values()}
+        places = {route.name: route.backend for route in routes.routes}
         for name, backend in old.items():
-            if id(backend) not in kept:
+            if places.get(name) != self.rules.by_name[name].backend:
                 self._listings.pop(name, None)
+            if id(backend) not in kept:
                 self._spawn(backend.retire())
         self.lock = lock
         former, self.rules = self.rules, self._made_of(routes, issuers)
@@ -179,7 +181,10 @@ class Rulebook:
         return backend
 
     def _listed(self, listing: Listing) -> None:
-        """A backend offers something else than before."""
+        """A backend offers something else than before; one that was replaced is not asked any more."""
+        current = self.backends.get(listing.route)
+        if current is None or current.listing is not listing:
+            return
         self._listings[listing.route] = listing
         built = self._catalogs.build(self.rules.routes, self._listings, self.lock)
         self.rules = replace(self.rules, catalog=built)

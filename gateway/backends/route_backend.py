@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -171,8 +172,7 @@ class RouteBackend:
                 held = True
             connected = self._connector.link
             if connected is None:
-                self._discovery.poke()
-                raise link.unreachable(self._name)
+                connected, request = await self._first_link(request)
             self._repeats.earn()
             try:
                 reply = await connected.request(request, notify)
@@ -203,6 +203,21 @@ class RouteBackend:
         since = self._clock()
         if not await self._bulkhead.wait(min(request.timeout, request.max_timeout)):
             raise link.busy(self._name)
+        return self._later(request, since)
+
+    async def _first_link(self, request: BackendRequest) -> tuple[Link, BackendRequest]:
+        """Wait for the first attempt to connect, as after a reload; the wait is taken off the time of the call."""
+        since = self._clock()
+        self._discovery.poke()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(request.timeout, request.max_timeout)):
+                await self._discovery.tried.wait()
+        connected = self._connector.link
+        if connected is None:
+            raise link.unreachable(self._name)
+        return connected, self._later(request, since)
+
+    def _later(self, request: BackendRequest, since: float) -> BackendRequest:
         waited = self._clock() - since
         return replace(
             request,

@@ -44,6 +44,8 @@ def process(raw: RawBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def served(process: Gateway, raw: RawBackend) -> Gateway:
     """The gateway with the routes that every test starts from, and all of them good."""
     raw.state.release.clear()
+    raw.state.may_tell.set()
+    raw.state.held = 0
     process.write(_routes(raw))
     until(lambda: "raw__hang" in process.client("raw").tools())
     until(lambda: metric(process, "mcp_gateway_config_last_reload_successful") == 1)
@@ -208,3 +210,67 @@ def test_reloads_under_load_fail_no_call(served: Gateway, raw: RawBackend) -> No
 
     results = at_once([calls, calls, reloads])
     assert results[0] + results[1] == [200] * 80
+
+
+# What a route's backend is
+
+
+@pytest.fixture
+def other() -> Iterator[RawBackend]:
+    """Another server, with one tool, of a name that the first has too."""
+    backend = RawBackend()
+    backend.state.tools = {"verbatim": {"description": "of the other", "inputSchema": {"type": "object"}}}
+    yield backend
+    backend.stop()
+
+
+def test_a_route_that_moves_has_nothing_of_its_former_backend_whatever_that_still_says(
+    served: Gateway, raw: RawBackend, other: RawBackend
+) -> None:
+    client, tools = served.client("raw"), raw.state.tools
+    other.state.may_tell.clear()
+
+    def lists() -> int:
+        return sum(it.method == "tools/list" for it in raw.state.seen)
+
+    asked = lists()
+    served.write(_routes(raw).replace("scopes:", "refresh: 1s\n    list_timeout: 30s\n    scopes:"))
+    until(lambda: lists() > asked + 1)
+    with calling(client, "raw__wait") as call:  # so that the former backend is not closed
+        until(lambda: raw.state.running == 1)
+        raw.state.may_tell.clear()
+        until(lambda: raw.state.held)
+        raw.state.tools = {f"late_{number}": tools["verbatim"] for number in range(77)}
+        served.write(_routes(other))
+        until(lambda: client.tools() == [])
+        called = len(raw.state.calls("verbatim"))
+        assert json.loads(client.call("raw__verbatim").text)["error"]["code"] == -32602
+        raw.state.may_tell.set()
+        until(lambda: "raw offers 77 tools" in served.log)
+        assert client.tools() == []
+        other.state.may_tell.set()
+        until(lambda: client.tools() == ["raw__verbatim"])
+        assert client.modern("tools/list").json()["result"]["tools"][0]["description"] == "of the other"
+        assert client.call("raw__verbatim").status_code == 200
+        assert (len(other.state.calls("verbatim")), len(raw.state.calls("verbatim"))) == (1, called)
+        raw.state.release.set()
+        assert call.answer()["result"]["content"][0]["text"] == "x"
+    raw.state.tools = tools
+
+
+def test_a_changed_deadline_keeps_what_is_listed_and_fails_no_call(served: Gateway, raw: RawBackend) -> None:
+    client = served.client("raw")
+    before = client.tools()
+    raw.state.may_tell.clear()
+    served.write(_routes(raw).replace("scopes:", "timeout: 20s\n    scopes:"))
+    until(lambda: raw.state.held)  # the deadline is part of new connections
+    assert client.tools() == before
+    intents = len(_intents(served))
+    with calling(client, "raw__verbatim") as call:
+        until(lambda: len(_intents(served)) > intents)
+        raw.state.may_tell.set()
+        assert call.answer()["result"]["content"][0]["text"] == "x"
+
+
+def _intents(served: Gateway) -> list[dict[str, Any]]:
+    return [record for record in served.records() if record["event"] == "intent"]

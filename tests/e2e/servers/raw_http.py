@@ -30,6 +30,12 @@ class Seen:
         return method
 
 
+def _set() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class State:
     seen: list[Seen] = field(default_factory=list)
@@ -42,6 +48,10 @@ class State:
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
     listing: bytes | None = None
     """Sent to ``tools/list`` in place of a list."""
+    may_tell: threading.Event = field(default_factory=_set)
+    """``server/discover`` and ``tools/list`` wait for it, and tell what is so by then."""
+    held: int = 0
+    """Those that had to wait."""
     first: bytes = b""
     """The JSON of one more definition, before those of ``tools``."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -93,6 +103,10 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def _answer(self, seen: Seen) -> None:
         message = seen.message
+        if message["method"] in {"server/discover", "tools/list"} and not self.state.may_tell.is_set():
+            with self.state.lock:
+                self.state.held += 1
+            self.state.may_tell.wait(30)
         if message["method"] == "server/discover":
             result = {"supportedVersions": [MODERN], "capabilities": {"tools": {}}, "resultType": "complete"}
             self.result(message, json.dumps(result).encode())
