@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,3 +164,10 @@ def _settings_read(path: Path) -> Iterator[str]:
 def test_every_setting_is_used_somewhere() -> None:
     used = {name for path in PACKAGE for name in _settings_read(path)}
     assert set(Settings.model_fields) - used == AWAITED_SETTINGS, "a setting that nobody reads has no effect"
+
+
+def test_every_setting_is_set_by_a_test_of_what_it_does() -> None:
+    """Reading it is not enough: tests/unit/test_settings.py is left out."""
+    of_processes = [path for path in TESTS if path.parts[1] in {"integration", "e2e"}]
+    set_in = {name for path in of_processes for name in re.findall(r"GATEWAY_(\w+)", (ROOT / path).read_text("utf-8"))}
+    assert [name for name in Settings.model_fields if name.upper() not in set_in] == []

@@ -234,6 +234,45 @@ def test_metrics_and_audit_tell_the_same(served: Gateway, client: Client) -> Non
     until(both)
 
 
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_a_tool_that_says_it_failed_is_no_success(
+    served: Gateway, client: Client, backend: RawBackend, era: str
+) -> None:
+    def counted(outcome: str) -> float:
+        return metric(served, "mcp_gateway_requests_total", tool="raw__verbatim", era=era, outcome=outcome)
+
+    usual, failed, succeeded = backend.state.answer, counted("tool_error"), counted("ok")
+    backend.state.answer = b'{"content":[{"type":"text","text":"no"}],"isError":true,"resultType":"complete"}'
+    try:
+        if era == "legacy":
+            client.initialize()
+            reply = client.legacy("tools/call", {"name": "raw__verbatim", "arguments": {}})
+        else:
+            reply = client.call("raw__verbatim")
+    finally:
+        backend.state.answer = usual
+    assert reply.json()["result"]["isError"] is True
+    _intent, outcome = _records(served, reply.headers["x-request-id"], 2)
+    assert (outcome["outcome"], outcome["http_status"], outcome["dispatched"]) == ("tool_error", 200, True)
+    assert (counted("tool_error"), counted("ok")) == (failed + 1, succeeded)
+
+
+def test_what_the_audit_has_the_log_does_not_repeat(served: Gateway, client: Client) -> None:
+    before = served.log
+    replies = [
+        *(client.call("raw__verbatim") for _ in range(20)),
+        client.call("raw__none"),
+        client.call("raw__error"),
+        client.post(b"{"),
+        Client(served.url, None).call("raw__verbatim"),
+    ]
+    for reply in replies:
+        _records(
+            served, reply.headers["x-request-id"], 2 if reply.status_code == 200 and "result" in reply.json() else 1
+        )
+    assert served.log == before
+
+
 # The log as evidence
 
 

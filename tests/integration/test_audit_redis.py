@@ -14,16 +14,19 @@ import redis
 
 from gateway.audit import HEADS_KEPT, START, AuditEvent, Encoder, Report, line_hash
 from gateway.errors import AuditUnavailable
+from gateway.settings import Settings
 from gateway.stores import audit_lane, audit_redis
 from gateway.stores.audit_files import FileSink
 from gateway.stores.audit_log import AuditWriter
 from gateway.stores.audit_reader import export, verify, verify_stream
 from gateway.stores.audit_redis import RedisSink, StreamLog, heads_key
+from gateway.stores.audit_sinks import open_sinks
 from gateway.stores.audit_tail import StreamTail
 
 from .valkey import Valkey, until
 
 KEY = b"k" * 32
+KEYS = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA="
 
 
 def bodies(*names: str) -> list[bytes]:
@@ -115,17 +118,21 @@ def test_many_writers_that_begin_at_once_all_link_to_the_line_before(valkey_url:
 
 
 def test_a_trimmed_stream_verifies_as_the_part_that_it_is(valkey_url: str, stream: str) -> None:
-    sink = RedisSink(valkey_url, stream, "w", KEY, length=1000)
+    environ = {"GATEWAY_AUDIT": f"redis:{stream}", "GATEWAY_REDIS_URL": valkey_url, "GATEWAY_KEYS": KEYS}
+    (sink,) = open_sinks(Settings.load(environ | {"GATEWAY_AUDIT_STREAM_LENGTH": "1000"}), KEY)
     for at in range(30):
         sink.write(bodies(*(f"{at}-{n}" for n in range(100))), sync=False)
-    kept = len(lines_of(valkey_url, stream))
+    lines = lines_of(valkey_url, stream)
+    kept, trimmed = len(lines), json.loads(lines[-1])
     assert 1000 <= kept < 1500
     assert "gap" in judged(valkey_url, stream).problems[0].message
     assert judged(valkey_url, stream, partial=True).ok
     redis.Redis.from_url(valkey_url).delete(stream)
     RedisSink(valkey_url, stream, "next", KEY).write(bodies("a"), sync=False)
     (line,) = lines_of(valkey_url, stream)
-    assert json.loads(line)["prev"] == StreamLog(valkey_url, stream).heads["w"].hash  # type: ignore[index]
+    heads = StreamLog(valkey_url, stream).heads
+    assert heads is not None
+    assert json.loads(line)["prev"] == heads[trimmed["writer"]].hash
 
 
 def test_heads_are_those_of_the_writers_that_wrote_last(valkey_url: str, stream: str) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from gateway.audit import AuditEvent, Encoder
+from gateway.settings import Settings
 from gateway.stores.audit_files import ROTATION_RETRY, FileSink, head_path
 from gateway.stores.audit_reader import judge, log_files, verify
 from gateway.stores.audit_rotation import Rotation, began_at, former_files
+from gateway.stores.audit_sinks import open_sinks
 
 KEY = b"k" * 32
 SMALL = Rotation(max_bytes=900)
@@ -109,6 +111,22 @@ def test_so_many_former_files_are_kept_and_nothing_else_is_touched(path: Path, c
     kept = log_files([*map(str, former_files(path)), str(path)])
     assert "begins with record 7" in verify(kept, KEY).problems[0].message
     assert verify(kept, KEY, partial=True).ok
+
+
+@pytest.mark.parametrize("bound", ["GATEWAY_AUDIT_MAX_BYTES", "GATEWAY_AUDIT_MAX_AGE_SECONDS"])
+def test_the_settings_say_when_a_file_is_followed_and_how_many_stay(path: Path, clock: Clock, bound: str) -> None:
+    names = [f"{at}{'x' * 800}" for at in range(100)] if bound.endswith("BYTES") else ["a"]
+    long_ago = sink_of(path, clock, Rotation())
+    write(long_ago, clock, *names)
+    long_ago.close()
+    oldest = path.with_name(f"{path.name}.20200101T000000.000000Z")
+    oldest.write_text("")
+    environ = {"GATEWAY_AUDIT": f"file:{path}", bound: "65536", "GATEWAY_AUDIT_KEEP": "1"}
+    (sink,) = open_sinks(Settings.load(environ), KEY)
+    sink.write([Encoder().encode(AuditEvent("next"), "request", 0.0)], sync=False)
+    sink.close()
+    (former,) = former_files(path)
+    assert (ids(former), ids(path)) == (names, ["next"])
 
 
 def test_files_of_one_moment_have_names_of_their_own(path: Path, clock: Clock) -> None:
