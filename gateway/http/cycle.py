@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -98,7 +98,8 @@ class Cycle(RequestResponseCycle):
         finally:
             self.on_response = _nothing
             # Else the two keep each other until the garbage collector comes.
-            cast(dict[str, Any], self.scope).pop(AT_ONCE, None)
+            scope: Any = self.scope
+            scope.pop(AT_ONCE, None)
             if not self.response_complete:
                 self.transport.close()
 
