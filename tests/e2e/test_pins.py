@@ -397,7 +397,7 @@ def test_a_kind_that_is_not_pinned_changes_as_it_likes(telling: Telling, tmp_pat
         seen = Listed(gateway.client("raw"))
         telling.says(today="Other.", rules=None, review="Other.")
         until(lambda: seen.names() == ["raw__plan", "memo://today", *EVERYTHING[4:]])
-        (change,) = events(gateway)
+        (change,) = until(lambda: events(gateway))
         assert change["backend_tool"] == "review"
         assert "today's memo" in seen.read("memo://today").text
         assert lock(gateway).returncode == 0
