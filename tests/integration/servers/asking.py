@@ -1,7 +1,7 @@
 """An SDK server whose tools ask the client in mid-call. ``--stdio``, or HTTP on a port that it prints: streamable, or
 with ``--sse`` the transport before it.
 
-``--modern`` leaves the modern era on; without it the server answers as one of 2025.
+``--modern`` leaves the modern era on; without it the server answers as one of 2025. Its resources are of ``--scheme``.
 """
 
 import argparse
@@ -22,8 +22,16 @@ arguments.add_argument("--port", type=int, default=0)
 arguments.add_argument("--stdio", action="store_true")
 arguments.add_argument("--sse", action="store_true")
 arguments.add_argument("--modern", action="store_true")
+arguments.add_argument("--scheme", default="memo")
 options = arguments.parse_args()
-server = MCPServer("asking")
+
+
+class Asking(MCPServer):
+    async def list_resources(self):
+        return [one for one in await super().list_resources() if one.name != "unlisted"]
+
+
+server = Asking("asking")
 state = {"ran": 0, "cancelled": 0, "running": 0, "level": None, "subscribed": [], "opened": False, "capabilities": {}}
 sessions = []
 
@@ -204,14 +212,25 @@ def greet(name: str) -> str:
     return f"Hello {name}"
 
 
-@server.resource("memo://one")
+@server.resource(f"{options.scheme}://one")
 def one() -> str:
     return "one"
 
 
-@server.resource("memo://{name}/part")
+@server.resource(f"{options.scheme}://unlisted")
+def unlisted() -> str:
+    return f"unlisted at {options.scheme}"
+
+
+@server.resource(f"{options.scheme}://{{name}}/part")
 def part(name: str) -> str:
     return name
+
+
+@server.completion()
+async def complete(ref, argument, context):
+    named = ref.name if ref.type == "ref/prompt" else ref.uri
+    return types.Completion(values=[f"{named} {argument.value} at {options.scheme}"])
 
 
 async def subscribe(ctx, params):
