@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 
 from .harness import Gateway, running, until
 from .servers.raw_http import RawBackend
-from .wire import at_once, calling, metric
+from .test_backend_faults import STDIO
+from .wire import at_once, calling, descendants, environ_of, metric
 
 ROUTES = """
 routes:
@@ -25,6 +28,9 @@ routes:
 
 def _routes(raw: RawBackend, scope: str = "raw", hidden: str = "false") -> str:
     return ROUTES.format(url=raw.url, scope=scope, hidden=hidden)
+
+
+WHERE = re.compile(r"(?:^|\0)WHERE=(\w+)")
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +280,15 @@ def test_a_changed_deadline_keeps_what_is_listed_and_fails_no_call(served: Gatew
 
 def _intents(served: Gateway) -> list[dict[str, Any]]:
     return [record for record in served.records() if record["event"] == "intent"]
+
+
+def test_a_change_of_nothing_but_its_environment_starts_a_program_anew(served: Gateway) -> None:
+    def told() -> set[str]:
+        """What the programs below the gateway find in ``WHERE``."""
+        assert served.process is not None
+        return {found[1] for pid in descendants(served.process.pid) if (found := WHERE.search(environ_of(pid)))}
+
+    for where in ("here", "there"):
+        backend = f'{{command: ["{sys.executable}", "{STDIO}"], env: {{WHERE: {where}}}}}'
+        served.write(f"\nroutes:\n  - {{name: raw, backend: {backend}, scopes: [raw]}}\n")
+        until(lambda wanted=where: told() == {wanted})

@@ -165,6 +165,14 @@ def command_of(pid: int) -> str:
         return ""
 
 
+def environ_of(pid: int) -> str:
+    """What a process was started with, each ending in NUL; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
