@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         description="Failed authentications of one address that are judged; more are 429, unread. `0`: any number.",
     )
     ops_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Own port for health, metrics and console. Unset: the same port."
+        default=None, ge=0, le=65535, description="Own port for health and metrics. Unset: the same port."
     )
     max_body_bytes: Bytes = Field(default=4 << 20, description="The largest request.")
     max_response_bytes: Bytes = Field(default=16 << 20, description="The largest answer of a backend, for any route.")
