@@ -179,6 +179,8 @@ server/tools
     unit/test_calls.py::test_a_prompt_is_got_under_its_own_name
     unit/test_calls.py::test_a_completion_of_a_prompt_goes_to_its_owner_under_its_own_name
     unit/test_calls.py::test_a_uri_that_a_backend_named_in_a_result_is_read_there_by_who_was_told
+    e2e/test_references.py::test_a_resource_link_leads_to_the_backend_that_named_it
+    e2e/test_references.py::test_a_completion_is_asked_of_the_owner_in_its_own_words
   X7 gateway: A single backend can be exposed with names and URIs unchanged.
     e2e/test_fidelity.py::test_a_plain_toolset_changes_no_name
     unit/test_catalog.py::test_plain_names_are_those_of_the_backend
@@ -273,6 +275,7 @@ server/utilities/completion
   C6 must: Completions are routed to the owner of the prompt or of the resource; at most 100 values.
     unit/test_calls.py::test_a_completion_of_a_prompt_goes_to_its_owner_under_its_own_name
     unit/test_calls.py::test_a_completion_of_a_resource_goes_to_its_owner_unchanged
+    e2e/test_references.py::test_a_completion_is_asked_of_the_owner_in_its_own_words
 
 server/resources
   C7 gateway: A URI is read at its owner: listed, by template, or named before in a result for this principal.

@@ -68,6 +68,8 @@ P1
     unit/test_catalog.py::test_what_no_rule_names_is_neither_listed_nor_found
     unit/routes/test_routes_models.py::test_nobody_may_call_what_no_rule_mentions
     unit/test_watching.py::test_what_is_watched_is_what_is_read
+    e2e/test_references.py::test_a_toolset_leads_to_nothing_outside_of_it
+    e2e/test_references.py::test_through_a_toolset_nobody_listens_outside_of_it
 
 P2
   Algorithms: none in every spelling, HMAC under a public key, another family than the key's.
@@ -292,6 +294,10 @@ P11
     e2e/test_reload.py::test_a_broken_file_changes_nothing_says_everything_and_heals
     e2e/test_reload.py::test_a_file_that_is_gone_for_a_while_changes_nothing
     unit/test_pipeline.py::test_a_reload_does_not_change_the_rules_under_a_call
+  A route that moves, or whose deadlines or program's environment change.
+    e2e/test_reload.py::test_a_route_that_moves_has_nothing_of_its_former_backend_whatever_that_still_says
+    e2e/test_reload.py::test_a_changed_deadline_keeps_what_is_listed_and_fails_no_call
+    e2e/test_reload.py::test_a_change_of_nothing_but_its_environment_starts_a_program_anew
   YAML: keys twice, tags, aliases that multiply, unknown names; every error at once.
     unit/routes/test_routes_document.py::test_each_repeated_key_is_reported_with_both_lines
     unit/routes/test_routes_document.py::test_aliases_that_multiply_are_bounded
