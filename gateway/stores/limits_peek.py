@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.models import LimitState
 from gateway.ports import Take
 from gateway.stores.limits_memory import cost_of, verdict_of
-from gateway.stores.limits_redis import counter_of
+from gateway.stores.limits_script import counter_of
 from gateway.stores.redis_connection import RedisAway, RedisConnection
 
 

@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from hashlib import sha1
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
-from hiredis import ReplyError
 from msgspec.structs import replace
 
 from gateway.errors import Overloaded
 from gateway.models import LimitState
 from gateway.ports import Take, Verdict
 from gateway.stores.leases import LEASE, Leases
-from gateway.stores.limits_memory import MemoryLimits, cost_of, verdict_of
-from gateway.stores.redis_connection import LOST, TAG, RedisAway, RedisConnection, pack
+from gateway.stores.limits_memory import MemoryLimits, verdict_of
+from gateway.stores.limits_script import PREFIX, LimitsScript, Plan
+from gateway.stores.redis_connection import RedisConnection
 
-SCRIPT = files("gateway.stores").joinpath("limits.lua").read_bytes()
-_SHA = sha1(SCRIPT, usedforsecurity=False).hexdigest()
-_PREFIX = TAG.decode() + "limit:"
 _MOST_PLANS = 10_000
 
 OnFailure = Literal["local", "open", "closed"]
-
-
-def counter_of(take: Take) -> str:
-    """The key in Redis of what a take counts by."""
-    return _PREFIX + take.key
-
-
-class _Plan:
-    """What is sent for these takes, ready made. It holds them, so that no others can have their identity."""
-
-    __slots__ = ("arguments", "command", "costs", "held", "takes")
-
-    def __init__(self, takes: tuple[Take, ...]) -> None:
-        self.takes = takes
-        self.costs = [cost_of(take.limit) for take in takes]
-        self.held = [counter_of(take) for take in takes if take.limit.concurrent]
-        self.arguments: list[str | int] = [len(takes), *map(counter_of, takes), *told_of(takes)]
-        self.command = pack("EVALSHA", _SHA, *self.arguments)
-
-
-def told_of(takes: Sequence[Take]) -> list[int | str]:
-    """What the script is told of each limit."""
-    told: list[int | str] = []
-    for take in takes:
-        kind = "c" if take.limit.concurrent else "r"
-        told += [*cost_of(take.limit), kind if take.limit.enforce else kind.upper()]
-    return told
 
 
 class RedisLimits:
@@ -72,11 +40,12 @@ class RedisLimits:
     ) -> None:
         self.connection = RedisConnection(url, self._changed)
         self._on_change = on_change
+        self._script = LimitsScript(self.connection)
         self._leases = Leases(self.connection, lease)
         self._renewing: asyncio.Task[None] | None = None
         self._on_failure = on_failure
         self._local = MemoryLimits(share=expected_replicas, degraded=True)
-        self._plans: dict[int, _Plan] = {}
+        self._plans: dict[int, Plan] = {}
 
     @property
     def up(self) -> bool:
@@ -106,20 +75,17 @@ class RedisLimits:
         plan = self._plans.get(id(takes)) or self._plan(tuple(takes))
         if plan.held:
             return await self._take_and_hold(plan)
-        decision = await self.connection.queue(plan.command)
-        if decision is LOST or isinstance(decision, ReplyError):
-            decision = await self._by_text(plan.arguments, decision)
+        decision = await self._script.ask(plan)
         if decision is None:
             return await self._without_redis(plan.takes)
         refused, wait, *ahead = decision
         return verdict_of(plan.takes, plan.costs, ahead, refused=refused - 1, wait=wait)
 
-    async def _take_and_hold(self, plan: _Plan) -> Verdict:
+    async def _take_and_hold(self, plan: Plan) -> Verdict:
         """The same with a lease for the concurrency limits, which the verdict gives back."""
         takes, name = plan.takes, self._leases.name()
-        arguments = [*plan.arguments, name, self._leases.microseconds]
         try:
-            decision = await self._by_text(arguments, await self.connection.queue(pack("EVALSHA", _SHA, *arguments)))
+            decision = await self._script.ask_for_lease(plan, name, self._leases.microseconds)
         except asyncio.CancelledError:
             self._leases.give_back(name, plan.held)  # it may be decided by now; commands keep their order
             raise
@@ -133,29 +99,17 @@ class RedisLimits:
             return verdict
         # Counted here too: should Redis go away, what runs is known.
         counted = verdict.release or self._local.hold(held)
-        release = self._leases.keep(name, [_PREFIX + key for key in held], counted)
+        release = self._leases.keep(name, [PREFIX + key for key in held], counted)
         return replace(verdict, release=release)
 
-    def _plan(self, takes: tuple[Take, ...]) -> _Plan:
+    def _plan(self, takes: tuple[Take, ...]) -> Plan:
         """The same tuple comes back for every call of a caller to a tool: found by identity, which its plan keeps."""
         plan = self._plans.get(id(takes))
         if plan is None:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            plan = self._plans[id(takes)] = _Plan(takes)
+            plan = self._plans[id(takes)] = Plan(takes)
         return plan
-
-    async def _by_text(self, arguments: Sequence[str | int], reply: Any) -> list[int] | None:
-        """The script's answer, sent whole to a new or flushed server; None where there is no Redis to give it."""
-        if reply is LOST:
-            return None
-        if isinstance(reply, ReplyError):
-            try:
-                reply = await self.connection.call("EVAL", SCRIPT, *arguments)
-            except RedisAway:
-                return None
-        decision: list[int] = reply
-        return decision
 
     def _changed(self, up: bool) -> None:
         if up:

@@ -50,6 +50,12 @@ def pack(*arguments: bytes | str | int) -> bytes:
     return packed
 
 
+def bulks(*arguments: bytes | str | int) -> bytes:
+    """Some arguments of a command as the bytes of the Redis protocol, to be put behind others."""
+    packed = pack(*arguments)
+    return packed[packed.index(b"\n") + 1 :]
+
+
 class RedisConnection:
     """The gateway's one connection. Commands before ``start()`` and after ``aclose()`` raise ``RedisAway``.
 
@@ -112,6 +118,11 @@ class RedisConnection:
         lost = asyncio.get_running_loop().create_future()
         lost.set_result(LOST)
         return lost
+
+    def flush(self) -> None:
+        """Let what is queued leave now, not with that of the next turns."""
+        if self._wire is not None:
+            self._wire.flush()
 
     def tell(self, *arguments: bytes | str | int) -> None:
         """Send one command and wait for nothing; while there is no connection it is lost."""
@@ -204,7 +215,7 @@ class _Wire(asyncio.Protocol):
             return future
         if not self._outbox:
             self._batch_at = self._loop.time()
-            self._loop.call_soon(self._loop.call_soon, self._flush)
+            self._loop.call_soon(self._loop.call_soon, self.flush)
         self._outbox.append(command)
         self._waiting.append((self._batch_at, future))
         return future
@@ -248,7 +259,8 @@ class _Wire(asyncio.Protocol):
             if not future.done():
                 future.set_result(reply)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is queued."""
         if not self._outbox or self._transport is None:
             return
         batch = self._outbox

@@ -32,7 +32,7 @@ HELD_BY = {
     "tests/e2e/test_replicas.py": ("replicas",),
     "tests/integration/test_http1_client.py": ("backends/http1", "backends/http1_connection"),
     "tests/integration/test_legacy_posts.py": ("backends/legacy_posts",),
-    "tests/integration/test_limits_contract.py": ("stores/leases", "stores/limits_redis"),
+    "tests/integration/test_limits_contract.py": ("stores/leases", "stores/limits_redis", "stores/limits_script"),
     "tests/integration/test_modern_backend.py": ("backends/modern",),
     "tests/integration/test_parking.py": ("backends/parking", "backends/watching"),
     "tests/integration/test_redis_outage.py": ("stores/redis_connection",),

@@ -17,7 +17,8 @@ from gateway.models import Limit
 from gateway.ports import LimitStore, Take, Verdict
 from gateway.stores import redis_connection
 from gateway.stores.limits_memory import MemoryLimits
-from gateway.stores.limits_redis import SCRIPT, RedisLimits, told_of
+from gateway.stores.limits_redis import RedisLimits
+from gateway.stores.limits_script import MOST, SCRIPT, told_of
 
 from .valkey import until
 
@@ -175,7 +176,8 @@ async def test_memory_and_redis_count_the_same(shared: RedisLimits, limits: list
 
 
 WITH_GIVEN_TIME = b"""
-local given, server = { ARGV[#ARGV - 1], ARGV[#ARGV] }, redis
+local microseconds, seconds, server = table.remove(ARGV), table.remove(ARGV), redis
+local given = { seconds, microseconds }
 local redis = { call = function(name, ...)
   if name == 'TIME' then return given end
   if name == 'SET' then local key, value = ...; return server.call('SET', key, value) end
@@ -185,10 +187,14 @@ end }
 """Before the script: another clock, and no expiry, which would follow the server's own."""
 
 
-def scripted(client: "redis.Redis[bytes]", now: int, takes: Sequence[Take]) -> list[int]:
-    keys = [take.key for take in takes]
-    reply: list[int] = client.eval(WITH_GIVEN_TIME + SCRIPT, len(keys), *keys, *told_of(takes), *divmod(now, 1_000_000))
-    return reply
+def scripted(client: "redis.Redis[bytes]", now: int, *groups: tuple[int, Sequence[Take]]) -> list[list[int]]:
+    """What is decided on so many calls with these takes each, one group after the other."""
+    keys = [take.key for _, takes in groups for take in takes]
+    arguments = [told for calls, takes in groups for told in (calls, *told_of(takes))]
+    replies: list[list[int]] = client.eval(
+        WITH_GIVEN_TIME + SCRIPT, len(keys), *keys, *arguments, *divmod(now, 1_000_000)
+    )
+    return replies
 
 
 some_limits = st.builds(
@@ -215,7 +221,7 @@ def test_the_script_decides_to_the_microsecond_as_the_process_does(
     wait = 0
     for pause in pauses:
         now += wait if pause is None else pause
-        refused, wait, *ahead = scripted(admin, now, takes)
+        ((refused, wait, *ahead),) = scripted(admin, now, (1, takes))
         verdict = asyncio.run(_take(memory, takes))
         assert (round(verdict.retry_after * 1e6), [round(state.reset * 1e6) for state in verdict.states]) == (
             wait,
@@ -224,6 +230,70 @@ def test_the_script_decides_to_the_microsecond_as_the_process_does(
         assert verdict.refused is (takes[refused - 1].limit if refused else None)
         assert verdict.watching == tuple(take.limit for take, lead in zip(takes, ahead, strict=True) if lead < 0)
     admin.delete(*(take.key for take in takes))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    limits=st.lists(some_limits, min_size=3, max_size=3),
+    runs=st.lists(
+        st.lists(
+            st.tuples(st.integers(1, 5), st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True)),
+            min_size=1,
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_calls_in_one_run_of_the_script_are_decided_as_if_they_came_one_after_the_other(
+    admin: "redis.Redis[bytes]", limits: list[Limit], runs: list[list[tuple[int, list[int]]]]
+) -> None:
+    now, name = 1_795_000_000_123_457, uuid4().hex
+    together = [Take(limit, f"{name}-t{at}") for at, limit in enumerate(limits)]
+    alone = [Take(limit, f"{name}-a{at}") for at, limit in enumerate(limits)]
+    for groups in runs:
+        now += 40_000
+        decided = scripted(admin, now, *((calls, [together[at] for at in which]) for calls, which in groups))
+        assert decided == [
+            scripted(admin, now, (1, [alone[at] for at in which]))[0] for calls, which in groups for _ in range(calls)
+        ]
+    assert admin.mget([take.key for take in together]) == admin.mget([take.key for take in alone])
+    admin.delete(*(take.key for take in (*together, *alone)))
+
+
+async def test_calls_of_several_tools_and_with_places_are_each_told_their_own(shared: RedisLimits, key: Key) -> None:
+    two, many, place = Take(a_limit(2), key("two")), Take(a_limit(100), key("many")), Take(at_once(3), key("place"))
+    calls = [(two, many), (many,), (place, many), (two, many), (place,), (two, many), (place,), (place, many)]
+    plans = {takes: takes for takes in calls}  # the same tuple for the same caller and tool
+    verdicts = await asyncio.gather(*(shared.take(plans[takes]) for takes in calls))
+    assert [verdict.refused for verdict in verdicts] == [
+        None, None, None, None, None, two.limit, None, place.limit,
+    ]  # fmt: skip
+    assert [[state.limit for state in verdict.states] for verdict in verdicts] == [
+        [take.limit for take in takes] for takes in calls
+    ]
+    assert (await shared.take([many])).states[0].remaining == 100 - 4 - 1
+    for verdict in verdicts:
+        if verdict.release is not None:
+            verdict.release()
+    assert (await shared.take([place])).states[0].remaining == 2
+
+
+async def test_a_call_that_leaves_before_it_was_asked_about_takes_nothing(shared: RedisLimits, key: Key) -> None:
+    one, place = (Take(a_limit(5), key("k")),), (Take(at_once(5), key("place")),)
+    stays, leaves, leaves_place = (asyncio.create_task(shared.take(takes)) for takes in (one, one, place))
+    await asyncio.sleep(0)
+    for leaving in (leaves, leaves_place):
+        leaving.cancel()
+    assert (await stays).states[0].remaining == 4
+    assert (await shared.take(one)).states[0].remaining == 3
+    assert (await shared.take(place)).states[0].remaining == 4
+
+
+async def test_more_calls_than_one_run_decides_are_all_decided(shared: RedisLimits, key: Key) -> None:
+    takes = (Take(a_limit(150), key("k")),)
+    verdicts = await asyncio.gather(*(shared.take(takes) for _ in range(2 * MOST + 40)))
+    assert sum(verdict.refused is None for verdict in verdicts) == 150
 
 
 async def _take(store: MemoryLimits, takes: Sequence[Take]) -> Verdict:
