@@ -54,11 +54,15 @@ class Checkout:
     @property
     def said(self) -> str:
         """What runs has printed."""
-        return (self.folder / "said.txt").read_text()
+        return self._said.read_text()
+
+    @property
+    def _said(self) -> Path:
+        return self.folder / f"said-{self.port}.txt"
 
     @contextmanager
     def running(self, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
-        with (self.folder / "said.txt").open("wb") as said:
+        with self._said.open("wb") as said:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
