@@ -16,8 +16,8 @@ routes:
 ENVIRON = {
     "GATEWAY_ALLOWED_HOSTS": "mcp.example.com",
     "GATEWAY_ALLOWED_ORIGINS": "https://app.example.com",
-    "GATEWAY_HEADER_TIMEOUT_SECONDS": "0.3",
-    "GATEWAY_BODY_TIMEOUT_SECONDS": "0.3",
+    "GATEWAY_HEADER_TIMEOUT_SECONDS": "1",
+    "GATEWAY_BODY_TIMEOUT_SECONDS": "1",
     "GATEWAY_MAX_RESPONSE_BYTES": "9000",
     "GATEWAY_METRICS_TOKEN": "of-the-scraper",
     "GATEWAY_LOG_LEVEL": "warning",
