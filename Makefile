@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 SLOW := .venv-slow/charts
 PORT ?= 8080
 WORKERS ?= 2
+# One order of the tests for everybody, so that what fails is what changed; SEED=default shuffles them anew.
+SEED ?= 2182168750
 
 .PHONY: help
 help: ## This list
@@ -36,7 +38,7 @@ run: install ## Start the demo gateway with three MCP servers behind it (PORT=80
 	@$(BIN)/mcp-gateway demo --port $(PORT)
 
 test: $(VENV)/.dev ## Install what tests need and run them all (WORKERS=2; 0 is one after the other)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --randomly-seed=$(SEED)
 
 check: $(VENV)/.dev ## Lint, types, import contracts, sizes
 	$(BIN)/ruff format --check .
