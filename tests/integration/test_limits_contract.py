@@ -483,7 +483,7 @@ async def test_the_places_of_a_process_that_died_are_free_when_its_leases_end_an
     # What lives goes on holding its places, lease after lease.
     while time.monotonic() - died < 3 * LEASE:
         assert (await living.take([one])).refused is one.limit
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # between looks: leases are renewed by the server's clock, which no test can turn
 
 
 async def test_places_that_redis_forgot_are_there_again_with_the_next_renewal(
