@@ -26,17 +26,11 @@ def parse(body: bytes) -> Any:
             mark; -32600 for nesting over ``MAX_DEPTH``.
     """
     try:
-        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
-        _ANYTHING.decode(body)  # the other parser knows which numbers no double can hold
-    except msgspec.MsgspecError:
-        raise InvalidRequest(
-            "The body has a number out of range.", code=PARSE_ERROR, rule="protocol.number_range"
-        ) from None
-    except ValueError as error:
-        if "recursion" in str(error):
-            raise _too_deep() from None
-        rule = "protocol.duplicate_key" if "duplicate key" in str(error) else "protocol.json"
-        raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.", code=PARSE_ERROR, rule=rule) from None
+        value = _ANYTHING.decode(body)
+        if encode(value) != body:
+            value = _examined(body)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        value = _examined(body)
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep()
     return value
@@ -62,6 +56,23 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 encode = msgspec.json.Encoder().encode
 """JSON of a value whose parts may be ``msgspec.Raw``, which are copied as they are."""
+
+
+def _examined(body: bytes) -> Any:
+    """The value of a body that is not written as ``encode`` writes its value, which leaves no room for a second one."""
+    try:
+        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
+        _ANYTHING.decode(body)  # the other parser knows which numbers no double can hold
+    except msgspec.MsgspecError:
+        raise InvalidRequest(
+            "The body has a number out of range.", code=PARSE_ERROR, rule="protocol.number_range"
+        ) from None
+    except ValueError as error:
+        if "recursion" in str(error):
+            raise _too_deep() from None
+        rule = "protocol.duplicate_key" if "duplicate key" in str(error) else "protocol.json"
+        raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.", code=PARSE_ERROR, rule=rule) from None
+    return value
 
 
 def _too_deep() -> InvalidRequest:

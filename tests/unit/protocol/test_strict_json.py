@@ -27,6 +27,27 @@ def test_what_json_can_say_unambiguously_is_read_as_said(value: object) -> None:
     assert strict_json.parse(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")) == value
 
 
+@given(_JSON)
+def test_white_space_and_escapes_change_nothing_of_what_is_read(value: object) -> None:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert strict_json.parse(text.encode("utf-8", "surrogatepass")) == strict_json.parse(json.dumps(value).encode())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "\b", "e5", "é"]), _JSON), max_size=3), st.booleans())
+def test_a_key_that_comes_twice_is_refused_however_the_body_is_written(
+    pairs: list[tuple[str, object]], spaced: bool
+) -> None:
+    between = ", " if spaced else ","
+    written = between.join(f"{json.dumps(key)}:{json.dumps(value)}" for key, value in pairs)
+    body = b'{"args":[{%b}]}' % written.encode()
+    if len(dict(pairs)) == len(pairs):
+        assert strict_json.parse(body) == {"args": [dict(pairs)]}
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        strict_json.parse(body)
+    assert caught.value.rule == "protocol.duplicate_key"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_value_or_a_refusal(body: bytes) -> None:
     refused = None
