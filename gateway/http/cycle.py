@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Any, Literal, Protocol
 
@@ -13,6 +14,9 @@ AT_ONCE = "gateway.at_once"
 """The key of a scope with ``Cycle.at_once``: a whole answer without the messages of ASGI."""
 
 
+_log = logging.getLogger(__name__)
+
+
 class Connection(Protocol):
     """What a cycle needs of the connection it belongs to."""
 
@@ -21,6 +25,7 @@ class Connection(Protocol):
     logger: Any
     access_logger: Any
     server_state: Any
+    tasks: set[Any]
 
     def on_response_complete(self) -> None:
         """The answer has left."""
@@ -37,6 +42,9 @@ class Cycle(RequestResponseCycle):
     Everything else, streams above all, goes the long way through uvicorn. ``body`` is that of a request that came at
     once.
     """
+
+    task: asyncio.Task[None] | None = None
+    """What serves the request; the server waits for it before it ends."""
 
     access_log = False
     disconnected = False
@@ -63,6 +71,7 @@ class Cycle(RequestResponseCycle):
         self.access_logger = connection.access_logger
         self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
+        self._tasks: set[asyncio.Task[None] | None] = connection.tasks
         self._answer = connection.answer
         self.waiting_for_100_continue = expects_continue
         self.keep_alive = keep_alive
@@ -91,11 +100,17 @@ class Cycle(RequestResponseCycle):
 
     async def run_asgi(self, app: Any) -> None:
         """Serve. Without a whole answer the connection ends: a status that nobody gave would say what was executed."""
+        failed = True
         try:
             await app(self.scope, self.receive, self.send)
+            failed = False
         except asyncio.CancelledError:
-            self.disconnected = True  # the client left, or the drain is over
+            failed, self.disconnected = False, True  # the client left, or the drain is over
         finally:
+            task, self.task = self.task, None
+            self._tasks.discard(task)
+            if failed and task is not None:
+                task.add_done_callback(_log_failure)
             self.on_response = _nothing
             # Else the two keep each other until the garbage collector comes.
             scope: Any = self.scope
@@ -167,6 +182,10 @@ class _Arrival(asyncio.Event):
         if not self._value and not self._waiters:
             self._waiters = deque()
         return await super().wait()
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    _log.error("a request failed outside the pipeline", exc_info=task.exception())
 
 
 def _nothing() -> None:

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -32,8 +31,6 @@ LEFT = "gateway.left"
 
 The value is called then, and returns whether the request goes on.
 """
-
-_log = logging.getLogger(__name__)
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _TIMED_OUT = (408, "The request did not arrive in time.")
@@ -258,8 +255,10 @@ class GatewayProtocol(HttpToolsProtocol):
         super()._unset_keepalive_if_required()
         unanswered = self.cycle is not None and not self.cycle.response_complete
         super().connection_lost(exc)
-        if unanswered and self._task is not None and not self._goes_on():
-            self._task.cancel()
+        task, self._task = self._task, None
+        if unanswered and task is not None and not self._goes_on():
+            task.add_done_callback(self.tasks.discard)  # one that has not begun yet will not do it
+            task.cancel()
 
     def on_response_complete(self) -> None:
         """An answer has left: serve what came behind it, or let the connection rest.
@@ -300,14 +299,8 @@ class GatewayProtocol(HttpToolsProtocol):
         return left is not None and bool(left())
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        task = self._task = self.loop.create_task(cycle.run_asgi(app))
-        task.add_done_callback(self._ended)
+        task = self._task = cast(Cycle, cycle).task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a request failed outside the pipeline", exc_info=error)
 
     def _arm(self, seconds: float) -> None:
         self._disarm()

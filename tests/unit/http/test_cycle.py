@@ -17,6 +17,7 @@ def connection():
         server_state=SimpleNamespace(default_headers=[]),
         on_response_complete=lambda: None,
         answer=lambda data: None,
+        tasks=set(),
     )
 
 

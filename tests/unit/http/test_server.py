@@ -98,7 +98,7 @@ class Connection:
         self.protocol.data_received(data)
         while self.state.tasks:
             await asyncio.wait(list(self.state.tasks))
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # answers leave at the end of a turn
         return self.transport.writes
 
 
@@ -470,3 +470,13 @@ async def test_what_fails_behind_an_application_is_logged_and_ends_its_connectio
     (record,) = caplog.records
     assert "outside the pipeline" in record.message
     assert "broken" in caplog.text
+
+
+async def test_a_request_whose_client_leaves_before_it_has_begun_keeps_nobody_waiting():
+    connection = Connection(answering([(b"content-length", b"2")], b"ok"))
+    connection.protocol.data_received(REQUEST)
+    connection.protocol.connection_lost(None)
+    await asyncio.wait(list(connection.state.tasks))
+    await asyncio.sleep(0)
+    assert connection.transport.writes == []
+    assert connection.state.tasks == set()
