@@ -35,7 +35,7 @@ _UNLISTED = "(unlisted resource)"
 
 _NO_HEADERS: Mapping[str, str] = {}
 
-_OURS = ("_meta", "inputResponses", "requestState", "task")
+_OURS = frozenset({"_meta", "inputResponses", "requestState", "task"})
 """Parameters that do not go on as they came; who asks for a task of 2025-11-25 gets a call."""
 
 

@@ -94,38 +94,40 @@ class Exchange(msgspec.Struct):
         return self.request.era == "modern"
 
 
-class OfRequest:
+class OfRequest(msgspec.Struct, frozen=True):
     """A client's channel as one request uses it: progress under the client's own token, messages it asked for."""
 
-    __slots__ = ("_channel", "_level", "_token", "dispatched")
-
-    def __init__(self, channel: Channel, request: ClientRequest) -> None:
-        self._channel = channel
-        self._token = request.progress_token if "progressToken" in request.meta else None
-        self.dispatched = channel.dispatched
-        self._level = request.meta.get(clients.LOG_LEVEL)
+    channel: Channel
+    request: ClientRequest
 
     @property
     def can_ask(self) -> bool:
         """See ``ports.Channel``."""
-        return self._channel.can_ask
+        return self.channel.can_ask
+
+    def dispatched(self) -> None:
+        """See ``ports.Channel``."""
+        self.channel.dispatched()
 
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """See ``ports.Channel``."""
         if method == "notifications/progress":
-            if self._token is not None:
-                self._channel.notify(method, {**params, "progressToken": self._token})
-        elif self._level is not None and clients.at_least(params.get("level"), self._level):
-            self._channel.notify(method, params)
+            token = self.request.progress_token
+            if token is not None:
+                self.channel.notify(method, {**params, "progressToken": token})
+            return
+        level = self.request.meta.get(clients.LOG_LEVEL)
+        if level is not None and clients.at_least(params.get("level"), level):
+            self.channel.notify(method, params)
 
     def begin(self, session_id: str, request_id: str | int, whose: Principal, *, resumable: bool = False) -> None:
         """See ``ports.Channel``."""
-        self._channel.begin(session_id, request_id, whose, resumable=resumable)
+        self.channel.begin(session_id, request_id, whose, resumable=resumable)
 
     async def part(self, work: Coroutine[Any, Any, T]) -> T | None:
         """See ``ports.Channel``."""
-        return await self._channel.part(work)
+        return await self.channel.part(work)
 
     async def ask(self, method: str, params: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
         """See ``ports.Channel``."""
-        return await self._channel.ask(method, params, seconds)
+        return await self.channel.ask(method, params, seconds)

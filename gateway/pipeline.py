@@ -150,11 +150,13 @@ class Pipeline:
     # The frame
 
     def _open(self, inbound: Inbound, method: str | None = None, suffix: str = "") -> _Path:
-        event = AuditEvent(request_id=inbound.request_id + suffix)
-        event.client_address = inbound.client_address
-        event.toolset = inbound.toolset
-        event.method = method
-        event.started = time.time()
+        event = AuditEvent(
+            request_id=inbound.request_id + suffix if suffix else inbound.request_id,
+            client_address=inbound.client_address,
+            toolset=inbound.toolset,
+            method=method,
+            started=time.time(),
+        )
         return _Path(self._policy.present(), inbound, event, time.perf_counter())
 
     async def _framed(self, path: _Path, work: Awaitable[Answer]) -> Answer:
@@ -278,7 +280,8 @@ class Pipeline:
         path.event.trace_id = wire.trace_id(message, path.inbound.headers)
         if message.method == "initialize" and path.era == "legacy":
             return self._initialize(path, principal, message)
-        request = await self._request(path, principal, message, body)
+        session = None if path.era == "modern" else await self._session(path, principal)
+        request = _request(message, path.inbound.headers, body, session)
         path.event.revision = request.revision
         span = NO_SPAN
         if self._traced:
@@ -290,15 +293,6 @@ class Pipeline:
             resumable = request.revision in revisions.RESUMABLE
             channel.begin(path.inbound.headers["mcp-session-id"], message.id, principal, resumable=resumable)
         return await answer(exchange, self._policy)
-
-    async def _request(self, path: _Path, principal: Principal, message: jsonrpc.Request, body: bytes) -> ClientRequest:
-        raw: Mapping[str, msgspec.Raw] = {}
-        if message.method in _FORWARDED and message.params:
-            raw = strict_json.params(body)
-        if path.era == "modern":
-            return wire.modern_request(message, path.inbound.headers, raw)
-        session = await self._session(path, principal)
-        return wire.legacy_request(message, session, raw)
 
     async def _session(self, path: _Path, principal: Principal) -> Session:
         path.era = path.event.era = "legacy"
@@ -377,3 +371,15 @@ class Pipeline:
             return await self._message(path, principal, value, body, channel)
 
         return await self._framed(path, serve())
+
+
+def _request(
+    message: jsonrpc.Request, headers: Mapping[str, str], body: bytes, session: Session | None
+) -> ClientRequest:
+    """The request in its canonical form, of a session or of the modern era, with the bytes of what is forwarded."""
+    raw: Mapping[str, msgspec.Raw] = {}
+    if message.method in _FORWARDED and message.params:
+        raw = strict_json.params(body)
+    if session is None:
+        return wire.modern_request(message, headers, raw)
+    return wire.legacy_request(message, session, raw)

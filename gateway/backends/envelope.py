@@ -38,20 +38,17 @@ _decoder = msgspec.json.Decoder(Message)
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-class Exchange:
-    """What comes back for the request ``request_id``, as JSON or as a stream.
+class Exchange(msgspec.Struct):
+    """What comes back for the request ``id``, as JSON or as a stream, of which something was ``heard``.
 
     Only notifications of the methods in ``wanted`` are told, progress only with our token, which is the id.
     """
 
-    __slots__ = ("_answer", "_notify", "_wanted", "heard", "id")
-
-    def __init__(self, request_id: int, notify: Notify, wanted: Container[str]) -> None:
-        self.id = request_id
-        self.heard = False
-        self._notify = notify
-        self._wanted = wanted
-        self._answer: Message | None = None
+    id: int
+    notify: Notify
+    wanted: Container[str]
+    heard: bool = False
+    answer: Message | None = None
 
     def on_event(self, data: bytes) -> bool:
         """Take one event of the stream; True when there is no more to wait for, be it that nothing good can come."""
@@ -62,12 +59,12 @@ class Exchange:
         if message is not None and message.method is not msgspec.UNSET and message.id is msgspec.UNSET:
             self._notification(message.method, message.params)
             return False
-        self._answer = message
+        self.answer = message
         return True
 
     def message(self, response: HttpResponse) -> Message | None:
         """The one answer to our request, or None. An error may lack the id where the server read none (4xx, 5xx)."""
-        message = self._answer if self.heard else decode(response.body)
+        message = self.answer if self.heard else decode(response.body)
         if message is None or message.method is not msgspec.UNSET:
             return None
         if (message.error is msgspec.UNSET) == (message.result is msgspec.UNSET):
@@ -78,14 +75,14 @@ class Exchange:
         return message if message.id == self.id else None
 
     def _notification(self, method: str, raw: msgspec.Raw | msgspec.UnsetType) -> None:
-        if method not in self._wanted or raw is msgspec.UNSET:
+        if method not in self.wanted or raw is msgspec.UNSET:
             return
         params = decode_object(raw)
         if params is None:
             return
         if method == "notifications/progress" and params.pop("progressToken", None) != self.id:
             return
-        self._notify(method, params)
+        self.notify(method, params)
 
 
 def decode(data: bytes) -> Message | None:

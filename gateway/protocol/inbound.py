@@ -51,12 +51,12 @@ def era_of(message: jsonrpc.Message, headers: Mapping[str, str]) -> Era:
     Raises:
         InvalidRequest: -32602 or -32022 where a version header names neither.
     """
-    params = {} if isinstance(message, jsonrpc.Response) else message.params
-    meta = params.get("_meta")
-    if isinstance(meta, dict) and revisions.PROTOCOL_VERSION in meta:
-        return "modern"
+    method = ""
+    if not isinstance(message, jsonrpc.Response):
+        method, meta = message.method, message.params.get("_meta")
+        if isinstance(meta, dict) and revisions.PROTOCOL_VERSION in meta:
+            return "modern"
     header = headers.get("mcp-protocol-version")
-    method = "" if isinstance(message, jsonrpc.Response) else message.method
     if method == "initialize" or "mcp-session-id" in headers or header is None or header in revisions.LEGACY:
         return "legacy"
     if header not in revisions.MODERN:

@@ -88,13 +88,15 @@ def _response(value: Mapping[str, Any]) -> Response:
 
 
 def _id(value: Any) -> str | int:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InvalidRequest('The member "id" must be a string or an integer.', rule="protocol.id")
-    if isinstance(value, int) and value.bit_length() > 1024:
+    if type(value) is int:
+        if value.bit_length() <= 1024:
+            return value
         raise InvalidRequest('The member "id" is too large.', rule="protocol.id")
-    if isinstance(value, str) and len(value) > MAX_ID_LENGTH:
+    if type(value) is str:
+        if len(value) <= MAX_ID_LENGTH:
+            return value
         raise InvalidRequest('The member "id" is too long.', rule="protocol.id")
-    return value
+    raise InvalidRequest('The member "id" must be a string or an integer.', rule="protocol.id")
 
 
 def _refuse_lookalikes(members: Mapping[str, Any], known: frozenset[str]) -> None:

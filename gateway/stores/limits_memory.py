@@ -53,8 +53,10 @@ def verdict_of(
     nothing was.
     """
     watching: tuple[Limit, ...] = ()
-    if min(ahead, default=0) < 0:
-        watching = tuple(take.limit for take, lead in zip(takes, ahead, strict=True) if lead < 0)
+    for lead in ahead:
+        if lead < 0:
+            watching = tuple(take.limit for take, lead in zip(takes, ahead, strict=True) if lead < 0)
+            break
     who = takes[refused].limit if refused >= 0 else None
     return Verdict(who, wait / _SECOND, partial(_states, takes, costs, ahead), degraded, watching, release)
 
