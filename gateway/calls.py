@@ -22,7 +22,6 @@ from gateway.models import BackendReply, BackendRequest, Call, Entry, Kind
 from gateway.policy.authorize import permits, refusal
 from gateway.ports import NO_SPAN
 from gateway.protocol import answers, clients, lifecycle
-from gateway.protocol.inbound import crossing_meta
 from gateway.protocol.limits import tightest
 from gateway.protocol.tracing import passed_on
 from gateway.routes import Route
@@ -244,12 +243,11 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
         raise InvalidRequest("params.inputResponses must be an object.", code=INVALID_PARAMS, status=200)
     sealed = request.params.get("requestState")
     state, holder = policy.states.open(call, sealed) if sealed is not None else (None, "")
-    meta = crossing_meta(request.raw, request.meta)
     outgoing = BackendRequest(
         method=request.method,
         params=params,
         principal=call.principal,
-        meta=passed_on(meta, exchange.span) if exchange.span is not NO_SPAN else meta,
+        meta=passed_on(request.crossing, exchange.span) if exchange.span is not NO_SPAN else request.crossing,
         capabilities=clients.carried_capabilities(
             request,
             can_ask=request.era == "legacy" and exchange.channel.can_ask,

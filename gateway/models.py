@@ -151,7 +151,8 @@ class ClientRequest(msgspec.Struct, frozen=True):
     """One JSON-RPC request of a client in the canonical, modern form, whichever era it came in.
 
     ``params`` is fully decoded; ``raw`` holds the same members as the bytes that were received, to be forwarded.
-    ``meta`` is ``params._meta``; ``capabilities`` and ``client_info`` come from it or from the legacy session.
+    ``meta`` is ``params._meta`` and ``crossing`` what of it may reach a backend; ``capabilities`` and ``client_info``
+    come from it or from the legacy session.
     """
 
     id: str | int
@@ -163,6 +164,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     revision: str
     capabilities: Mapping[str, Any]
     client_info: Mapping[str, Any] | None = None
+    crossing: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def progress_token(self) -> str | int | None:

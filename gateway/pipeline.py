@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,6 @@ from gateway.watching import of_principal
 MAX_BATCH = 50
 
 _KNOWN_METHODS = frozenset(name for _, name in METHODS) | {"initialize", "session/stream", "session/end"}
-_FORWARDED = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -273,6 +272,12 @@ class Pipeline:
         path.id = None if isinstance(message, jsonrpc.Notification) else message.id
         if path.inbound.repeated:
             wire.refuse_repeated(path.inbound.repeated)
+        if isinstance(message, jsonrpc.Request):
+            raw, former = wire.forwarded(message, body), path.inbound.former
+            request = former.again(message, raw)
+            if request is not None:
+                path.event.trace_id = former.trace_id
+                return await self._asked(path, principal, request, channel)
         path.era = path.event.era = wire.era_of(message, path.inbound.headers)
         if not isinstance(message, jsonrpc.Request):
             return await self._accepted(path, principal, message)
@@ -280,19 +285,28 @@ class Pipeline:
         path.event.trace_id = wire.trace_id(message, path.inbound.headers)
         if message.method == "initialize" and path.era == "legacy":
             return self._initialize(path, principal, message)
-        session = None if path.era == "modern" else await self._session(path, principal)
-        request = _request(message, path.inbound.headers, body, session)
-        path.event.revision = request.revision
+        if path.era == "legacy":
+            request = wire.legacy_request(message, await self._session(path, principal), raw)
+        else:
+            request = wire.modern_request(message, path.inbound.headers, raw)
+            former.keep(request, path.event.trace_id)
+        return await self._asked(path, principal, request, channel)
+
+    def _asked(self, path: _Path, principal: Principal, request: ClientRequest, channel: Channel) -> Awaitable[Answer]:
+        event, inbound = path.event, path.inbound
+        path.era = event.era = request.era
+        event.method, event.revision = request.method[:64], request.revision
         span = NO_SPAN
         if self._traced:
-            span = self._policy.tracer.begin(*described(request, path.inbound.headers))
-            path.event.trace_id = span.context().get("traceparent", "")[3:35] or path.event.trace_id
-        exchange = Exchange(path.rules, path.inbound, OfRequest(channel, request), path.event, principal, request, span)
-        path.exchange = exchange
-        if path.era == "legacy":
+            span = self._policy.tracer.begin(*described(request, inbound.headers))
+            event.trace_id = span.context().get("traceparent", "")[3:35] or event.trace_id
+        exchange = path.exchange = Exchange(
+            path.rules, inbound, OfRequest(channel, request), event, principal, request, span
+        )
+        if request.era == "legacy":
             resumable = request.revision in revisions.RESUMABLE
-            channel.begin(path.inbound.headers["mcp-session-id"], message.id, principal, resumable=resumable)
-        return await answer(exchange, self._policy)
+            channel.begin(inbound.headers["mcp-session-id"], request.id, principal, resumable=resumable)
+        return answer(exchange, self._policy)
 
     async def _session(self, path: _Path, principal: Principal) -> Session:
         path.era = path.event.era = "legacy"
@@ -371,15 +385,3 @@ class Pipeline:
             return await self._message(path, principal, value, body, channel)
 
         return await self._framed(path, serve())
-
-
-def _request(
-    message: jsonrpc.Request, headers: Mapping[str, str], body: bytes, session: Session | None
-) -> ClientRequest:
-    """The request in its canonical form, of a session or of the modern era, with the bytes of what is forwarded."""
-    raw: Mapping[str, msgspec.Raw] = {}
-    if message.method in _FORWARDED and message.params:
-        raw = strict_json.params(body)
-    if session is None:
-        return wire.modern_request(message, headers, raw)
-    return wire.legacy_request(message, session, raw)

@@ -24,7 +24,7 @@ from gateway.http.resumption import Events, ResumableResponder
 from gateway.http.server import LEFT
 from gateway.pipeline import Pipeline
 from gateway.protocol.answers import Answer
-from gateway.protocol.inbound import Inbound
+from gateway.protocol.inbound import Former, Inbound
 from gateway.tokens import Presented
 
 PATH = "/mcp"
@@ -45,6 +45,7 @@ class _Head(msgspec.Struct, frozen=True):
     authorization: tuple[bytes, ...]
     cors: Sequence[tuple[bytes, bytes]]
     may_stream: bool
+    former: Former = msgspec.field(default_factory=Former)
 
 
 class Endpoint:
@@ -84,6 +85,7 @@ class Endpoint:
             authorization=head.authorization,
             body=body if body is None or len(body) <= self._max_body else None,
             read=partial(self._read, receive),
+            former=head.former,
         )
         reply_headers = [(b"x-request-id", inbound.request_id.encode()), *head.cors]
         if known is None:

@@ -16,16 +16,68 @@ from typing import Any
 
 import msgspec
 from mcp.shared.inbound import NAME_BEARING_METHODS, decode_header_value
+from msgspec.structs import replace
 
 from gateway.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, InvalidRequest
 from gateway.models import ClientRequest, Era
-from gateway.protocol import jsonrpc, revisions
+from gateway.protocol import jsonrpc, revisions, strict_json
 from gateway.protocol.clients import LOG_LEVEL, LOG_LEVELS
 from gateway.protocol.session import Session
 
 ROUTING_HEADERS = frozenset({"mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id"})
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_FORWARDED = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 _NO_RAW: Mapping[str, msgspec.Raw] = {}
+_KEPT = 2048
+"""Bytes of a ``_meta`` that is remembered."""
+
+
+class Former:
+    """What the last modern request under one head said of itself: the next mostly says the same.
+
+    The same bytes of ``_meta`` and the same name under the same header lines were held against each other before.
+    ``trace_id`` is that of the request.
+    """
+
+    __slots__ = ("_key", "_meta", "_name", "_request", "trace_id")
+
+    def __init__(self) -> None:
+        self._request: ClientRequest | None = None
+        self._meta: msgspec.Raw | None = None
+        self._key = self._name = ""
+        self.trace_id: str | None = None
+
+    def again(self, message: jsonrpc.Request, raw: Mapping[str, msgspec.Raw]) -> ClientRequest | None:
+        """The request in ``message``, whose parameters are ``raw``, where it says the same; else None."""
+        last, params = self._request, message.params
+        if (
+            last is None
+            or message.method != last.method
+            or raw.get("_meta") != self._meta
+            or params.get(self._key) != self._name
+        ):
+            return None
+        return ClientRequest(
+            message.id,
+            last.method,
+            params,
+            raw,
+            last.meta,
+            "modern",
+            last.revision,
+            last.capabilities,
+            last.client_info,
+            last.crossing,
+        )
+
+    def keep(self, request: ClientRequest, trace_id: str | None) -> None:
+        """Remember a request that was read under this head, but nothing large of it."""
+        key, meta = NAME_BEARING_METHODS.get(request.method), request.raw.get("_meta")
+        if key is None or key not in request.params or meta is None or memoryview(meta).nbytes > _KEPT:
+            return
+        self._key, self._name, self._meta, self.trace_id = key, request.params[key], meta.copy(), trace_id
+        crossing = crossing_meta({"_meta": self._meta}, request.meta)
+        self._request = replace(request, id=0, params={}, raw={}, crossing=crossing)
 
 
 class Inbound(msgspec.Struct, frozen=True):
@@ -33,6 +85,7 @@ class Inbound(msgspec.Struct, frozen=True):
 
     ``headers`` has lower-case names; ``repeated`` names those that came more than once. ``authorization`` has every
     ``Authorization`` value. ``body`` is the whole body where it is here already; else ``read`` gives it, bounded.
+    ``former`` is of requests with the same head.
     """
 
     request_id: str
@@ -43,6 +96,12 @@ class Inbound(msgspec.Struct, frozen=True):
     authorization: tuple[bytes, ...]
     read: Callable[[], Awaitable[bytes]]
     body: bytes | None = None
+    former: Former = msgspec.field(default_factory=Former)
+
+
+def forwarded(message: jsonrpc.Request, body: bytes) -> Mapping[str, msgspec.Raw]:
+    """The parameters of a request that may go to a backend, as the bytes they came in; of another none."""
+    return strict_json.params(body) if message.method in _FORWARDED and message.params else _NO_RAW
 
 
 def era_of(message: jsonrpc.Message, headers: Mapping[str, str]) -> Era:
@@ -112,6 +171,7 @@ def modern_request(
         revision=version,
         capabilities=capabilities,
         client_info=client_info if isinstance(client_info, dict) else None,
+        crossing=crossing_meta(raw, meta),
     )
 
 
@@ -153,6 +213,7 @@ def legacy_request(
         revision=session.revision,
         capabilities=session.capabilities,
         client_info=session.client_info,
+        crossing=crossing_meta(raw, meta),
     )
 
 

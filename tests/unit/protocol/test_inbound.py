@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, InvalidRequest
 from gateway.models import Principal
@@ -152,3 +154,39 @@ def test_the_trace_id_comes_from_meta_before_the_header(
     meta: dict[str, Any], headers: dict[str, str], expected: str | None
 ) -> None:
     assert inbound.trace_id(_request(_meta=meta), headers) == expected
+
+
+def _received(params: dict[str, Any], method: str = "tools/call") -> tuple[jsonrpc.Request, dict[str, msgspec.Raw]]:
+    text = msgspec.json.encode(params)
+    return jsonrpc.Request(7, method, params), msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+
+
+@given(
+    name=st.sampled_from(["t", "u", None, 1]),
+    meta=st.sampled_from([_meta(), _meta(progressToken=1), _meta("1999-01-01"), {}, None]),
+    method=st.sampled_from(["tools/call", "prompts/get", "tools/list"]),
+)
+def test_a_request_is_known_again_where_it_would_be_read_as_before_and_nowhere_else(
+    name: Any, meta: Any, method: str
+) -> None:
+    former, headers = inbound.Former(), _headers()
+    first, raw = _received({"name": "t", "_meta": _meta(), "arguments": {"a": 1}})
+    former.keep(inbound.modern_request(first, headers, raw), "trace")
+    again, raw = _received({"name": name, "_meta": meta, "arguments": {"a": 2}}, method)
+    known = former.again(again, raw)
+    if (name, meta, method) == ("t", _meta(), "tools/call"):
+        assert known == inbound.modern_request(again, headers, raw)
+        assert former.trace_id == "trace"
+    else:
+        assert known is None
+
+
+@pytest.mark.parametrize(("size", "known"), [(100, True), (10_000, False)])
+def test_of_a_former_request_only_a_small_meta_is_kept(size: int, known: bool) -> None:
+    former = inbound.Former()
+    message, raw = _received({"name": "t", "_meta": _meta(**{"com.example/x": "x" * size}), "arguments": {"a": "x"}})
+    former.keep(inbound.modern_request(message, _headers(), raw), None)
+    again = former.again(message, raw)
+    assert (again is not None) is known
+    if again is not None:
+        assert bytes(again.crossing["com.example/x"]) == b'"%b"' % (b"x" * size)
