@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import re
+from binascii import hexlify
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -79,8 +80,8 @@ _SUBJECT = attrgetter(
 )
 _json = msgspec.json.Encoder()
 _sorted_json = msgspec.json.Encoder(order="sorted")
-_KINDS: Mapping[Kind, bytes] = {kind: kind.encode("ascii") for kind in get_args(Kind)}
-_NOT_ENDED = b'"outcome":null,"http_status":null,"dispatched":false,"duration_ms":null,"backend_ms":null'
+_OPENINGS: Mapping[Kind, bytes] = {kind: b'"event":"%b","time":"' % kind.encode("ascii") for kind in get_args(Kind)}
+_NOT_ENDED = b',"outcome":null,"http_status":null,"dispatched":false,"duration_ms":null,"backend_ms":null'
 
 
 def line_hash(line: bytes) -> str:
@@ -98,14 +99,14 @@ class Link(NamedTuple):
     def extend(self, bodies: Iterable[bytes]) -> tuple[bytes, Link]:
         """The bodies as lines, and the new end."""
         opening = b'{"v":1,"writer":' + _ascii(_json.encode(self.writer)) + b',"seq":'
-        seq, prev, lines = self.seq, self.hash, []
+        seq, prev, lines = self.seq, self.hash.encode("ascii"), []
         for body in bodies:
             seq += 1
-            line = b'%b%d,%b,"prev":"%b"}' % (opening, seq, body, prev.encode("ascii"))
-            prev = hashlib.sha256(line).hexdigest()
+            line = b"".join((opening, b"%d," % seq, body, b',"prev":"', prev, b'"}'))
+            prev = hexlify(hashlib.sha256(line).digest())
             lines.append(line)
         text = b"\n".join(lines) + b"\n" if lines else b""
-        return text, Link(self.writer, seq, prev)
+        return text, Link(self.writer, seq, prev.decode("ascii"))
 
 
 class Encoder:
@@ -129,7 +130,7 @@ class Encoder:
             event.frame = event.rule, frame
         end = _NOT_ENDED if kind == "intent" else _end(event, now)
         result = NO_RESULT if event.answer is None else self.results.fields(event.answer)
-        return b'"event":"%b","time":"%b",%b,%b%b' % (_KINDS[kind], timestamp(now), frame, end, result)
+        return b"".join((_OPENINGS[kind], timestamp(now), b'",', frame, end, result))
 
     def _frame(self, event: AuditEvent) -> bytes:
         """The fields from ``request_id`` to ``arguments``."""
@@ -139,7 +140,7 @@ class Encoder:
             arguments = self._arguments(mode, event.arguments, event.redact)
         source = _Source(event.request_id, event.trace_id, event.client_address)
         try:
-            frame = b'%b,%b,"arguments":%b' % (_json.encode(source)[1:-1], self._subject(event), arguments)
+            frame = b"".join((_json.encode(source)[1:-1], b",", self._subject(event), b',"arguments":', arguments))
         except UnicodeEncodeError:
             frame = b""
         if not frame or len(frame) > _FRAME_LIMIT:
@@ -206,16 +207,19 @@ def _end(event: AuditEvent, now: float) -> bytes:
     duration, backend = event.duration_ms, event.backend_ms
     if duration is None and event.started:
         duration = (now - event.started) * 1000
-    return b'%b,"duration_ms":%b,"backend_ms":%b' % (
-        _verdict(event.outcome, event.http_status, event.dispatched),
-        b"null" if duration is None else b"%.3f" % duration,
-        b"null" if backend is None else b"%.3f" % backend,
-    )
+    verdict = _verdict(event.outcome, event.http_status, event.dispatched)
+    if duration is None or backend is None:
+        return b'%b%b,"backend_ms":%b' % (verdict, _or_null(duration), _or_null(backend))
+    return b'%b%.3f,"backend_ms":%.3f' % (verdict, duration, backend)
+
+
+def _or_null(number: float | None) -> bytes:
+    return b"null" if number is None else b"%.3f" % number
 
 
 @lru_cache(maxsize=256)
 def _verdict(outcome: str, http_status: int | None, dispatched: bool) -> bytes:
-    return _json.encode(_Verdict(outcome, http_status, dispatched))[1:-1]
+    return b',%b,"duration_ms":' % _json.encode(_Verdict(outcome, http_status, dispatched))[1:-1]
 
 
 def timestamp(seconds: float) -> bytes:

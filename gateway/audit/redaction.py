@@ -73,6 +73,12 @@ def _name(name: str) -> tuple[str, bool, bool]:
 _name_cached = lru_cache(maxsize=4096)(_name)
 
 
+@lru_cache(maxsize=4096)
+def _is_plain(name: str) -> bool:
+    written, secret, _ = _name(name)
+    return not secret and written == name
+
+
 class _Redactor:
     """One walk. ``left`` counts down, so that a huge value ends it early."""
 
@@ -131,10 +137,7 @@ def _harmless(arguments: Mapping[str, Any]) -> bool:
     if len(arguments) > _FLAT_MEMBERS or "value" in arguments:
         return False
     for name, value in arguments.items():
-        if len(name) > _NAME_CACHED:
-            return False
-        written, secret, _ = _name_cached(name)
-        if secret or written != name:
+        if len(name) > _NAME_CACHED or not _is_plain(name):
             return False
         if isinstance(value, str):
             if len(value) > _FLAT_STRING or suspect(value):
