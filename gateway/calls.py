@@ -232,7 +232,9 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
     """
     request, entry = call.request, call.entry
     received: Mapping[str, Any] = request.raw or request.params
-    params = {name: value for name, value in received.items() if name not in _OURS}
+    params = {**received}
+    for name in _OURS.intersection(params):
+        del params[name]
     if request.method == "completion/complete":
         if entry.kind == "prompt":
             params["ref"] = {**request.params["ref"], "name": entry.backend_name}

@@ -18,10 +18,11 @@ _END = b"\r\n\r\n"
 
 
 class Head(NamedTuple):
-    """What is before and behind the digits of the length."""
+    """What is before and behind the digits of the length, and where those begin."""
 
     before: bytes
     behind: bytes
+    at: int
 
     @classmethod
     def of(cls, message: bytes) -> Head | None:
@@ -34,20 +35,19 @@ class Head(NamedTuple):
         # The body is the last so many bytes, wherever the parser saw the end of the head.
         if found is None or end > LONGEST or int(found[1]) != len(message) - end:
             return None
-        return cls(message[: found.start(1)], message[found.end(1) : end])
+        return cls(message[: found.start(1)], message[found.end(1) : end], found.start(1))
 
     def begins(self, data: bytes) -> tuple[bytes, bytes, int] | None:
         """The digits, what there is of the body, and how much of it is still to come, where ``data`` begins with this
         head and has nothing behind the body.
         """
-        before, behind = self
+        before, behind, at = self
         if not data.startswith(before):
             return None
-        at = len(before)
-        digits = data[at : data.find(b"\r", at, at + _DIGITS)]
-        start = at + len(digits)
-        if not digits.isdigit() or not data.startswith(behind, start):
+        end = data.find(b"\r", at, at + _DIGITS)
+        digits = data[at:end]
+        if not digits.isdigit() or not data.startswith(behind, end):
             return None
-        body = data[start + len(behind) :]
+        body = data[end + len(behind) :]
         owed = int(digits) - len(body)
         return (digits, body, owed) if owed >= 0 else None

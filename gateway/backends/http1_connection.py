@@ -156,7 +156,9 @@ class HttpConnection(asyncio.Protocol):
         position: Position | None,
     ) -> asyncio.Future[HttpResponse]:
         """Write a request. ``until``: first byte due; ``idle``: seconds from byte to byte; ``hard``: the end."""
-        self._reset()
+        if self._status:  # the last response came through the parser
+            self._reset()
+        self._received = 0
         self._complete = self._resting = False
         self._on_event, self._position, self._between, self._hard = on_event, position, idle, hard
         self.exchanges += 1
@@ -287,9 +289,10 @@ class HttpConnection(asyncio.Protocol):
         if found is None or found[2] or len(found[1]) > self._max_response:
             return False
         length, body, _ = found
-        self._received, self._status, self._body, self._complete = len(data), _OK, [body], True
-        self._headers = {**headers, b"content-length": length}
-        self._answer()
+        self._received, self._complete = len(data), True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(HttpResponse(_OK, {**headers, b"content-length": length}, body))
         return True
 
     def _keep_head(self, data: bytes) -> None:

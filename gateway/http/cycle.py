@@ -67,12 +67,8 @@ class Cycle(RequestResponseCycle):
         scope[AT_ONCE] = self.at_once
         self.transport = connection.transport
         self.flow = connection.flow
-        self.logger = connection.logger
-        self.access_logger = connection.access_logger
-        self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
-        self._tasks: set[asyncio.Task[None] | None] = connection.tasks
-        self._answer = connection.answer
+        self._connection = connection
         self.waiting_for_100_continue = expects_continue
         self.keep_alive = keep_alive
         self.body = bytearray()
@@ -80,6 +76,21 @@ class Cycle(RequestResponseCycle):
         self._arrival: _Arrival | None = None
         self._start: Any = None
         self._whole = body
+
+    @property
+    def logger(self) -> Any:  # type: ignore[override]
+        """See uvicorn's."""
+        return self._connection.logger
+
+    @property
+    def access_logger(self) -> Any:  # type: ignore[override]
+        """See uvicorn's."""
+        return self._connection.access_logger
+
+    @property
+    def default_headers(self) -> Any:  # type: ignore[override]
+        """See uvicorn's."""
+        return self._connection.server_state.default_headers
 
     @property
     def message_event(self) -> asyncio.Event:  # type: ignore[override]
@@ -108,7 +119,7 @@ class Cycle(RequestResponseCycle):
             failed, self.disconnected = False, True  # the client left, or the drain is over
         finally:
             task, self.task = self.task, None
-            self._tasks.discard(task)
+            self._connection.tasks.discard(task)
             if failed and task is not None:
                 task.add_done_callback(_log_failure)
             self.on_response = _nothing
@@ -163,7 +174,7 @@ class Cycle(RequestResponseCycle):
             return False
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
-        self._answer(head + body)
+        self._connection.answer(head + body)
         if self._arrival is not None:
             self._arrival.set()
         self.on_response()

@@ -76,6 +76,8 @@ class Endpoint:
         known: _Head | None = notes.get("admitted")
         head = known or self._read_head(scope)
         body: bytes | None = scope.get(BODY)
+        if body is not None and len(body) > self._max_body:
+            body = None
         inbound = Inbound(
             request_id=f"{self._prefix}{next(self._numbers):08x}",
             client_address=head.client_address,
@@ -83,7 +85,7 @@ class Endpoint:
             headers=head.headers,
             repeated=head.repeated,
             authorization=head.authorization,
-            body=body if body is None or len(body) <= self._max_body else None,
+            body=body,
             read=partial(self._read, receive),
             former=head.former,
         )

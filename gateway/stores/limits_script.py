@@ -75,6 +75,7 @@ class LimitsScript:
         self._connection = connection
         self._groups: dict[object, _Group] = {}
         self._count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._again: set[asyncio.Task[None]] = set()
 
     def ask(self, plan: Plan) -> asyncio.Future[Decision | None]:
@@ -89,7 +90,7 @@ class LimitsScript:
         return self._join(object(), plan, bulks(name, microseconds))
 
     def _join(self, alike: object, plan: Plan, lease: bytes) -> asyncio.Future[Decision | None]:
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         future: asyncio.Future[Decision | None] = loop.create_future()
         if not self._connection.up:
             future.set_result(None)
@@ -97,6 +98,7 @@ class LimitsScript:
         group = self._groups.get(alike)
         if group is None:
             if not self._groups:
+                self._loop = loop
                 loop.call_soon(loop.call_soon, self._send)
             group = self._groups[alike] = _Group(plan, lease)
         group.waiting.append(future)
