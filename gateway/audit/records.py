@@ -240,7 +240,7 @@ def _dump(value: Any) -> bytes:
     except _UNENCODABLE:
         pass  # integers over 64 bits, lone surrogates
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return _ascii(text.encode("utf-8", "replace"))
     except _UNENCODABLE:
         return b'"[not JSON]"'

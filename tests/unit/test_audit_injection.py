@@ -66,6 +66,7 @@ def test_a_record_is_one_line_of_printable_ascii_with_just_its_own_fields(event:
 
 
 @given(EVENTS)
+@example({"request_id": "r", "arguments": {"far": float("inf"), "odd": "\ud800"}})
 def test_what_is_shown_of_a_record_is_one_printable_line(event: Any) -> None:
     body = Encoder().encode(AuditEvent(**event), "outcome", 0.0)
     record = read_record(Link("w", 0, START).extend([body])[0][:-1])
