@@ -240,15 +240,10 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
             params["ref"] = {**request.params["ref"], "name": entry.backend_name}
     elif entry.kind in ("tool", "prompt"):
         params["name"] = entry.backend_name
-    given = request.params.get("inputResponses")
-    if given is not None and not isinstance(given, dict):
-        raise InvalidRequest("params.inputResponses must be an object.", code=INVALID_PARAMS, status=200)
-    sealed = request.params.get("requestState")
-    state, holder = policy.states.open(call, sealed) if sealed is not None else (None, "")
     outgoing = BackendRequest(
-        method=request.method,
-        params=params,
-        principal=call.principal,
+        request.method,
+        params,
+        call.principal,
         meta=passed_on(request.crossing, exchange.span) if exchange.span is not NO_SPAN else request.crossing,
         capabilities=clients.carried_capabilities(
             request,
@@ -258,15 +253,24 @@ def _to_backend(exchange: Exchange, policy: Policy, call: Call) -> tuple[Backend
         client_info=request.client_info,
         name=entry.backend_name if request.method != "completion/complete" else None,
         headers=call.param_headers,
-        answers=given,
-        state=state,
         log_level=clients.log_level_of(request) if clients.LOG_LEVEL in request.meta else None,
         wants_progress="progressToken" in request.meta and request.progress_token is not None,
         timeout=entry.policy.timeout,
         max_timeout=entry.policy.max_timeout,
         idempotent=entry.idempotent,
     )
-    return outgoing, holder
+    if "inputResponses" in request.params or "requestState" in request.params:
+        return _come_again(call, policy, outgoing)
+    return outgoing, ""
+
+
+def _come_again(call: Call, policy: Policy, outgoing: BackendRequest) -> tuple[BackendRequest, str]:
+    """The request with the answers and the state that the backend asked for."""
+    given, sealed = call.request.params.get("inputResponses"), call.request.params.get("requestState")
+    if given is not None and not isinstance(given, dict):
+        raise InvalidRequest("params.inputResponses must be an object.", code=INVALID_PARAMS, status=200)
+    state, holder = policy.states.open(call, sealed) if sealed is not None else (None, "")
+    return replace(outgoing, answers=given, state=state), holder
 
 
 def _object(exchange: Exchange, name: str) -> Mapping[str, Any]:

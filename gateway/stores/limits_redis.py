@@ -13,7 +13,7 @@ from gateway.models import LimitState
 from gateway.ports import Take, Verdict
 from gateway.stores.leases import LEASE, Leases
 from gateway.stores.limits_memory import MemoryLimits, verdict_of
-from gateway.stores.limits_script import PREFIX, LimitsScript, Plan
+from gateway.stores.limits_script import PREFIX, Decision, LimitsScript, Plan
 from gateway.stores.redis_connection import RedisConnection
 
 _MOST_PLANS = 10_000
@@ -78,8 +78,7 @@ class RedisLimits:
         decision = await self._script.ask(plan)
         if decision is None:
             return await self._without_redis(plan.takes)
-        refused, wait, *ahead = decision
-        return verdict_of(plan.takes, plan.costs, ahead, refused=refused - 1, wait=wait)
+        return _verdict(plan, decision)
 
     async def _take_and_hold(self, plan: Plan) -> Verdict:
         """The same with a lease for the concurrency limits, which the verdict gives back."""
@@ -92,8 +91,7 @@ class RedisLimits:
         if decision is None:
             verdict = await self._without_redis(takes)
         else:
-            refused, wait, *ahead = decision
-            verdict = verdict_of(takes, plan.costs, ahead, refused=refused - 1, wait=wait)
+            verdict = _verdict(plan, decision)
         held = [take.key for take in takes if take.limit.concurrent and take.limit not in verdict.watching]
         if verdict.refused is not None or not held:
             return verdict
@@ -128,3 +126,8 @@ class RedisLimits:
             retry_after=1.0,
             rule="GATEWAY_ON_REDIS_FAILURE",
         )
+
+
+def _verdict(plan: Plan, decision: Decision) -> Verdict:
+    """In words what the script says: which limit refused, counted from 1, for how long, and how all of them stand."""
+    return verdict_of(plan.takes, plan.costs, decision[2:], refused=decision[0] - 1, wait=decision[1])
