@@ -47,9 +47,6 @@ class Cycle(RequestResponseCycle):
     """What serves the request; the server waits for it before it ends."""
 
     access_log = False
-    disconnected = False
-    response_started = False
-    response_complete = False
     chunked_encoding: bool | None = None
     expected_content_length = 0
 
@@ -69,6 +66,7 @@ class Cycle(RequestResponseCycle):
         self.flow = connection.flow
         self.on_response = connection.on_response_complete
         self._connection = connection
+        self.disconnected = self.response_started = self.response_complete = False
         self.waiting_for_100_continue = expects_continue
         self.keep_alive = keep_alive
         self.body = bytearray()
@@ -168,7 +166,7 @@ class Cycle(RequestResponseCycle):
             or not self.keep_alive
             or self.disconnected
             or self.flow.write_paused
-            or self.default_headers
+            or self._connection.server_state.default_headers
             or self.scope["method"] == "HEAD"
         ):
             return False

@@ -2,11 +2,14 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
+
+from gateway.errors import HEADER_MISMATCH
 
 from .harness import MODERN, Client, Gateway, running
 from .servers.raw_http import RawBackend
@@ -44,6 +47,36 @@ def test_each_request_on_a_connection_is_announced_with_its_own_capabilities(
     connection.close()
     seen = [it.message["params"]["_meta"][CAPABILITIES] for it in backend.state.calls("verbatim")[-3:]]
     assert seen == declared
+
+
+def _sent_at_once(sock: socket.socket, headers: dict[str, str], body: bytes) -> Any:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    sock.sendall(f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    response = http.client.HTTPResponse(sock)
+    response.begin()
+    return response.status, json.loads(response.read())
+
+
+def test_a_request_is_held_against_its_headers_though_those_before_it_agreed_with_theirs(
+    client: Client, backend: RawBackend
+) -> None:
+    headers = client.headers(**{name.replace("_", "-"): value for name, value in routing("raw__verbatim").items()})
+    before = len(backend.state.calls("verbatim"))
+    good = modern_call("raw__verbatim", {"n": 1})
+    version = {"io.modelcontextprotocol/protocolVersion": "2025-11-25"}
+    bad = [
+        modern_call("raw__other"),
+        modern_call("raw__verbatim", **version),
+        good.replace(b"tools/call", b"tools/list"),
+    ]
+    with socket.create_connection(("127.0.0.1", httpx2.URL(client.url).port or 0), 20) as sock:
+        for _ in range(3):
+            status, answer = _sent_at_once(sock, headers, good)
+            assert (status, answer["result"]["resultType"]) == (200, "complete")
+            for body in bad:
+                status, answer = _sent_at_once(sock, headers, body)
+                assert (status, answer["error"]["code"]) == (400, HEADER_MISMATCH)
+    assert len(backend.state.calls("verbatim")) == before + 3
 
 
 def test_a_request_without_client_info_is_served(client: Client) -> None:
