@@ -263,7 +263,10 @@ class Pipeline:
         before = failures.recorded(address, token=False)
         return before is None, f"{rule} ({before} before this one)".lstrip() if before else rule
 
-    async def _message(self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel) -> Answer:
+    def _message(
+        self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel
+    ) -> Awaitable[Answer]:
+        """The answer to come of a message; refuses at once what is none."""
         try:
             message = jsonrpc.read(value)
         except InvalidRequest:
@@ -277,19 +280,24 @@ class Pipeline:
             request = former.again(message, raw)
             if request is not None:
                 path.event.trace_id = former.trace_id
-                return await self._asked(path, principal, request, channel)
+                return self._asked(path, principal, request, channel)
         path.era = path.event.era = wire.era_of(message, path.inbound.headers)
         if not isinstance(message, jsonrpc.Request):
-            return await self._accepted(path, principal, message)
+            return self._accepted(path, principal, message)
         path.event.method = message.method[:64]
         path.event.trace_id = wire.trace_id(message, path.inbound.headers)
-        if message.method == "initialize" and path.era == "legacy":
-            return self._initialize(path, principal, message)
         if path.era == "legacy":
-            request = wire.legacy_request(message, await self._session(path, principal), raw)
-        else:
-            request = wire.modern_request(message, path.inbound.headers, raw)
-            former.keep(request, path.event.trace_id)
+            return self._of_legacy(path, principal, message, raw, channel)
+        request = wire.modern_request(message, path.inbound.headers, raw)
+        former.keep(request, path.event.trace_id)
+        return self._asked(path, principal, request, channel)
+
+    async def _of_legacy(
+        self, path: _Path, principal: Principal, message: jsonrpc.Request, raw: wire.RawParams, channel: Channel
+    ) -> Answer:
+        if message.method == "initialize":
+            return self._initialize(path, principal, message)
+        request = wire.legacy_request(message, await self._session(path, principal), raw)
         return await self._asked(path, principal, request, channel)
 
     def _asked(self, path: _Path, principal: Principal, request: ClientRequest, channel: Channel) -> Awaitable[Answer]:

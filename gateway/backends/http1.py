@@ -47,15 +47,12 @@ def _line(header: tuple[bytes, bytes]) -> bytes:
 
 
 def render_headers(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Header lines as bytes. Most are the same in every request, so lines are kept.
+    """Header lines as bytes, of which the usual ones are kept.
 
     Raises:
         ValueError: a name is no token or is set by the client itself; a value holds CR, LF or NUL.
     """
     return b"".join(map(_line, headers))
-
-
-_rendered = lru_cache(maxsize=1024)(render_headers)
 
 
 class HttpClient:
@@ -105,7 +102,7 @@ class HttpClient:
     async def request(
         self,
         method: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
+        lines: bytes,
         body: bytes,
         *,
         timeout: float,  # noqa: ASYNC109 - seconds of silence, not of the whole call
@@ -117,6 +114,7 @@ class HttpClient:
         """Send a request and wait for its response. Cancelling closes the connection at once.
 
         Args:
+            lines: headers of this request, as ``render_headers`` makes them.
             timeout: seconds without a byte; waiting for a free connection counts.
             max_timeout: seconds in all.
             on_event: takes the data of each event of an event stream as it arrives; True: that was the answer, the
@@ -127,11 +125,9 @@ class HttpClient:
         Raises:
             HttpTimeout: one of the two times has passed.
             HttpError: any other failure; ``sent`` says whether the request may have arrived.
-            ValueError: a header cannot be sent.
         """
         if not method.isalpha():
             raise ValueError("not an HTTP method")
-        lines = _rendered(headers) if isinstance(headers, tuple) else render_headers(headers)
         message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (method, self._head, lines, len(body), body)
         now = monotonic()
         hard = now + max_timeout

@@ -33,7 +33,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
-from gateway.backends.http1 import HttpClient, HttpError, HttpResponse
+from gateway.backends.http1 import HttpClient, HttpError, HttpResponse, render_headers
 from gateway.backends.http1_connection import TooLarge, is_event_stream
 from gateway.backends.link import NoCredentials
 from gateway.backends.sse import Position
@@ -169,7 +169,7 @@ class Posts:
         def send(own: Lines) -> Awaitable[HttpResponse]:
             return self._client.request(
                 b"POST",
-                (*_HEADERS, *headers, *own),
+                render_headers((*_HEADERS, *headers, *own)),
                 body,
                 timeout=_LONGEST,
                 max_timeout=_LONGEST,

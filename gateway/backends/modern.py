@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from importlib import metadata
 from time import perf_counter
@@ -24,8 +24,9 @@ from gateway.backends import link, probe
 from gateway.backends.asks import ASKING_METHODS, NoQuestion, missing_capability, undeclared
 from gateway.backends.cause import because
 from gateway.backends.envelope import Error, Exchange, decode_object
-from gateway.backends.http1 import HttpClient, HttpError, HttpResponse, HttpTimeout
+from gateway.backends.http1 import HttpClient, HttpError, HttpResponse, HttpTimeout, render_headers
 from gateway.backends.http1_connection import ConnectionClosed, TooLarge
+from gateway.backends.introduction import SUBSCRIPTION_ID, Introductions
 from gateway.errors import (
     HEADER_MISMATCH,
     METHOD_NOT_FOUND,
@@ -35,8 +36,7 @@ from gateway.errors import (
 )
 from gateway.models import ANONYMOUS, BackendReply, BackendRequest, JsonObject
 from gateway.ports import Notify
-from gateway.protocol.clients import LOG_LEVEL
-from gateway.protocol.revisions import CLIENT_CAPABILITIES, CLIENT_INFO, MODERN, PROTOCOL_VERSION, VENDOR_PREFIX
+from gateway.protocol.revisions import MODERN
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +45,6 @@ MAX_ENTRIES = 2_000
 MAX_ENTRY_BYTES = 200_000
 MAX_PAGE_BYTES = 8 * 2**20
 
-ORIGINAL_CLIENT_INFO = VENDOR_PREFIX + "client-info"
-"""``_meta`` key under which a backend finds whom the gateway speaks for; unverified, as ``clientInfo`` is."""
-
-SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
-
-_OURS = frozenset({PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SUBSCRIPTION_ID, "progressToken"})
 _HEADERS = (
     (b"Content-Type", b"application/json"),
     (b"Accept", b"application/json, text/event-stream"),
@@ -99,7 +93,8 @@ class ModernHttp:
     def __init__(self, client: HttpClient, *, route: str = "requested", version: str | None = None) -> None:
         self._client = client
         self._route = route
-        self._info = {"name": "mcp-gateway", "version": version or metadata.version("mcp-gateway")}
+        info = {"name": "mcp-gateway", "version": version or metadata.version("mcp-gateway")}
+        self._introductions = Introductions(info)
         # Unique also beside other workers and former processes; far below 2**53, so exact for any JSON reader.
         self._ids = itertools.count(secrets.randbits(48))
 
@@ -234,7 +229,7 @@ class ModernHttp:
         try:
             response = await self._client.request(
                 b"POST",
-                _headers(request),
+                _lines(request),
                 self._body(request, exchange.id),
                 timeout=request.timeout,
                 max_timeout=request.max_timeout,
@@ -246,17 +241,7 @@ class ModernHttp:
         return exchange, response
 
     def _body(self, request: BackendRequest, request_id: int) -> bytes:
-        meta = _crossing(request.meta) if request.meta else {}
-        meta[PROTOCOL_VERSION] = MODERN[0]
-        meta[CLIENT_CAPABILITIES] = dict(request.capabilities)
-        meta[CLIENT_INFO] = self._info
-        if request.client_info is not None:
-            meta[ORIGINAL_CLIENT_INFO] = dict(request.client_info)
-        if request.wants_progress:
-            meta["progressToken"] = request_id
-        if request.log_level is not None:
-            meta[LOG_LEVEL] = request.log_level
-        params = {**request.params, "_meta": meta}
+        params = {**request.params, "_meta": self._introductions.of(request, request_id)}
         if request.answers is not None:
             params["inputResponses"] = request.answers
         if request.state is not None:
@@ -344,21 +329,18 @@ def _asks(kind: msgspec.Raw) -> bool:
         return False
 
 
-def _headers(request: BackendRequest) -> Sequence[tuple[bytes, bytes]]:
-    fixed = _fixed_headers(request.method, request.name)
+def _lines(request: BackendRequest) -> bytes:
+    fixed = _fixed_lines(request.method, request.name)
     if not request.headers:
         return fixed
-    return [*fixed, *((name.encode(), value.encode()) for name, value in request.headers.items())]
+    return fixed + render_headers([(name.encode(), value.encode()) for name, value in request.headers.items()])
 
 
 @lru_cache(maxsize=4096)
-def _fixed_headers(method: str, name: str | None) -> tuple[tuple[bytes, bytes], ...]:
+def _fixed_lines(method: str, name: str | None) -> bytes:
     headers = (*_HEADERS, (b"Mcp-Method", method.encode()))
-    return headers if name is None else (*headers, (b"Mcp-Name", encode_header_value(name).encode("ascii")))
-
-
-def _crossing(meta: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in meta.items() if key not in _OURS and not key.startswith(VENDOR_PREFIX)}
+    named = () if name is None else ((b"Mcp-Name", encode_header_value(name).encode("ascii")),)
+    return render_headers((*headers, *named))
 
 
 def _entry(raw: msgspec.Raw) -> JsonObject | None:

@@ -26,8 +26,8 @@ from gateway.backends import link, questions, verdict
 from gateway.backends.asks import missing_capability
 from gateway.backends.cause import because
 from gateway.backends.greeting import Greeting, Hello
+from gateway.backends.introduction import ORIGINAL_CLIENT_INFO, SUBSCRIPTION_ID
 from gateway.backends.listing import not_offered
-from gateway.backends.modern import ORIGINAL_CLIENT_INFO, SUBSCRIPTION_ID
 from gateway.backends.running import Running, plain, unheard
 from gateway.backends.senders import Callers, Origin, exchange_of, level_of, origin_of
 from gateway.backends.wire import Exchange, Requests, Signals, Transport

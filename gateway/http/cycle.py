@@ -54,8 +54,8 @@ class Cycle(RequestResponseCycle):
         self,
         connection: Connection,
         scope: Any,
-        *,
         body: bytes | None = None,
+        *,
         expects_continue: bool = False,
         keep_alive: bool = True,
     ) -> None:

@@ -98,7 +98,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _take_known(self, scope: dict[str, Any], body: bytes, owed: int) -> None:
         """Serve a request whose head came before. The parser, which is between two requests, stays there."""
         if not owed:
-            self._take(Cycle(self, scope, body=body))
+            self._take(Cycle(self, scope, body))
             return
         self._take(Cycle(self, scope))
         self._phase, self._owed = "body", owed

@@ -27,7 +27,10 @@ from gateway.protocol.session import Session
 ROUTING_HEADERS = frozenset({"mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id"})
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _FORWARDED = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
-_NO_RAW: Mapping[str, msgspec.Raw] = {}
+RawParams = Mapping[str, msgspec.Raw]
+"""The parameters of a request as the bytes that were received."""
+
+_NO_RAW: RawParams = {}
 _KEPT = 2048
 """Bytes of a ``_meta`` that is remembered."""
 
@@ -47,7 +50,7 @@ class Former:
         self._key = self._name = ""
         self.trace_id: str | None = None
 
-    def again(self, message: jsonrpc.Request, raw: Mapping[str, msgspec.Raw]) -> ClientRequest | None:
+    def again(self, message: jsonrpc.Request, raw: RawParams) -> ClientRequest | None:
         """The request in ``message``, whose parameters are ``raw``, where it says the same; else None."""
         last, params = self._request, message.params
         if (
@@ -99,7 +102,7 @@ class Inbound(msgspec.Struct, frozen=True):
     former: Former = msgspec.field(default_factory=Former)
 
 
-def forwarded(message: jsonrpc.Request, body: bytes) -> Mapping[str, msgspec.Raw]:
+def forwarded(message: jsonrpc.Request, body: bytes) -> RawParams:
     """The parameters of a request that may go to a backend, as the bytes they came in; of another none."""
     return strict_json.params(body) if message.method in _FORWARDED and message.params else _NO_RAW
 
@@ -144,9 +147,7 @@ def refuse_repeated(repeated: frozenset[str]) -> None:
             raise InvalidRequest(f"The header {name[:64]} appears more than once.", code=HEADER_MISMATCH)
 
 
-def modern_request(
-    message: jsonrpc.Request, headers: Mapping[str, str], raw: Mapping[str, msgspec.Raw] = _NO_RAW
-) -> ClientRequest:
+def modern_request(message: jsonrpc.Request, headers: Mapping[str, str], raw: RawParams = _NO_RAW) -> ClientRequest:
     """A modern request whose envelope is complete and mirrored in its headers (``basic/transports``, 2026-07-28).
 
     Raises:
@@ -193,9 +194,7 @@ def _mismatch(header: str, member: str) -> InvalidRequest:
     return InvalidRequest(message, code=HEADER_MISMATCH)
 
 
-def legacy_request(
-    message: jsonrpc.Request, session: Session, raw: Mapping[str, msgspec.Raw] = _NO_RAW
-) -> ClientRequest:
+def legacy_request(message: jsonrpc.Request, session: Session, raw: RawParams = _NO_RAW) -> ClientRequest:
     """A request inside a legacy session, with what the session knows put where the modern form has it.
 
     Until a session sets its log level it hears everything.
@@ -226,7 +225,7 @@ def trace_id(message: jsonrpc.Request, headers: Mapping[str, str]) -> str | None
     return found.group(1) if found else None
 
 
-def crossing_meta(raw: Mapping[str, msgspec.Raw], meta: Mapping[str, Any]) -> dict[str, Any]:
+def crossing_meta(raw: RawParams, meta: Mapping[str, Any]) -> dict[str, Any]:
     """What of a client's ``_meta`` may reach a backend: all but the reserved keys, which are ours on both legs."""
     for key in meta:  # as in ``_crosses``; most have none that does
         if key != "progressToken" and not key.startswith(_RESERVED):

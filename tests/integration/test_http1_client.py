@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.backends.http1 import HttpClient, HttpError, HttpResponse, HttpTimeout
+from gateway.backends.http1 import HttpClient, HttpError, HttpResponse, HttpTimeout, render_headers
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -100,7 +100,7 @@ async def served(script: Script, **options: Any) -> AsyncIterator[tuple[HttpClie
 
 
 async def post(client: HttpClient, body: bytes = b"{}", **options: Any) -> HttpResponse:
-    return await client.request(b"POST", [], body, **{"timeout": 5, "max_timeout": 10, **options})
+    return await client.request(b"POST", b"", body, **{"timeout": 5, "max_timeout": 10, **options})
 
 
 def answers(*parts: bytes) -> Script:
@@ -132,7 +132,9 @@ async def test_a_request_is_one_message_with_the_clients_headers_and_ours() -> N
         await peer.send(OK)
 
     async with served(script, headers=[("Authorization", "Bearer t")]) as (client, server):
-        response = await client.request(b"POST", [(b"Mcp-Name", b"echo")], b'{"a":1}', timeout=5, max_timeout=5)
+        response = await client.request(
+            b"POST", render_headers([(b"Mcp-Name", b"echo")]), b'{"a":1}', timeout=5, max_timeout=5
+        )
     assert response == HttpResponse(200, {b"content-length": b"2"}, b"ok")
     assert seen == [
         b"POST /mcp?x=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: mcp-gateway\r\nAccept-Encoding: identity\r\n"
@@ -557,11 +559,9 @@ async def test_an_error_of_the_taker_is_not_hidden() -> None:
         (b"Transfer-Encoding", b"chunked"),
     ],
 )
-async def test_a_header_that_would_change_the_request_is_refused(header: tuple[bytes, bytes]) -> None:
-    async with served(answers(OK)) as (client, server):
-        with pytest.raises(ValueError, match="header"):
-            await client.request(b"POST", [header], b"", timeout=1, max_timeout=1)
-        assert server.peers == []
+def test_a_header_that_would_change_the_request_is_refused(header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(ValueError, match="header"):
+        render_headers([header])
     with pytest.raises(ValueError, match="header"):
         HttpClient("http://127.0.0.1/", headers=[(header[0].decode(), header[1].decode())])
 
@@ -674,7 +674,7 @@ async def repeated(*responses: bytes, max_response: int = 2**20) -> list[HttpRes
     async with Server(script).run() as server:
         client = HttpClient(f"http://127.0.0.1:{server.port}/mcp", max_response=max_response)
         try:
-            found = [await client.request(b"POST", (), b"{}", timeout=5, max_timeout=5) for _ in responses]
+            found = [await client.request(b"POST", b"", b"{}", timeout=5, max_timeout=5) for _ in responses]
         finally:
             await client.aclose()
         assert len(server.peers) == 1
@@ -719,8 +719,8 @@ async def test_a_byte_behind_a_response_with_a_known_head_ends_the_connection() 
 
     async with Server(script).run() as server:
         client = HttpClient(f"http://127.0.0.1:{server.port}/mcp")
-        await client.request(b"POST", (), b"{}", timeout=5, max_timeout=5)
+        await client.request(b"POST", b"", b"{}", timeout=5, max_timeout=5)
         with suppress(HttpError):
-            await client.request(b"POST", (), b"{}", timeout=5, max_timeout=5)
+            await client.request(b"POST", b"", b"{}", timeout=5, max_timeout=5)
         await asyncio.wait_for(server.tasks[0], 5)
         await client.aclose()
