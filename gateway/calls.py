@@ -283,4 +283,5 @@ def _object(exchange: Exchange, name: str) -> Mapping[str, Any]:
 def _outcome(reply: BackendReply) -> str:
     if reply.result is None:
         return "backend_error"
-    return "tool_error" if reply.result.get("isError") in rounds.TRUE else "ok"
+    said = reply.result.get("isError")
+    return "ok" if said is None or said not in rounds.TRUE else "tool_error"

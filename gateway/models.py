@@ -38,7 +38,7 @@ class Principal:
     token: bytes = field(default=b"", repr=False, compare=False)
 
     def __hash__(self) -> int:
-        return hash((self.issuer, self.subject))  # of these there are few; the whole takes long, for every record
+        return hash((self.issuer, self.subject))  # of these there are few; the whole takes long
 
 
 ANONYMOUS = Principal(issuer="", subject="anonymous")

@@ -23,6 +23,7 @@ from gateway.audit.event import AuditEvent, Kind
 from gateway.audit.redaction import ARGUMENTS_LIMIT, TooLargeError, redact
 from gateway.audit.results import NO_RESULT, Results, ResultsMode, derived
 from gateway.audit.secret_text import STRING_LIMIT, clean_text
+from gateway.models import Principal
 
 ArgumentsMode = Literal["full", "digest", "none"]
 
@@ -118,7 +119,7 @@ class Encoder:
         self.arguments_mode = arguments_mode
         self.results = Results(results_mode, key)
         self._key = key
-        self._subjects: dict[tuple[Any, ...], bytes] = {}
+        self._subjects: dict[tuple[Any, ...], tuple[bytes, Principal | None]] = {}
 
     def encode(self, event: AuditEvent, kind: Kind, now: float) -> bytes:
         """The body of a line as the event is at ``now`` (epoch seconds): all fields between ``seq`` and ``prev``,
@@ -144,20 +145,34 @@ class Encoder:
         except UnicodeEncodeError:
             frame = b""
         if not frame or len(frame) > _FRAME_LIMIT:
-            subject = _json.encode(_tamed(_subject_of(*_SUBJECT(event))))
+            subject = _json.encode(_tamed(_subject_of(event)))
             frame = b'%b,%b,"arguments":%b' % (_json.encode(_tamed(source))[1:-1], subject[1:-1], arguments)
         return frame if frame.isascii() and b"\x7f" not in frame else _ascii(frame)
 
     def _subject(self, event: AuditEvent) -> bytes:
-        key = _SUBJECT(event)
+        """Found by the identity of the principal, which is kept with it: the whole takes long to compare."""
+        who = event.principal
+        key = (
+            id(who),
+            event.era,
+            event.revision,
+            event.method,
+            event.toolset,
+            event.tool,
+            event.route,
+            event.backend_tool,
+            event.scopes_needed,
+            event.rule,
+        )
         known = self._subjects.get(key)
-        if known is None:
-            known = _json.encode(_subject_of(*key))[1:-1]
-            if len(known) <= _SUBJECT_LIMIT:
-                if len(self._subjects) >= _SUBJECTS_KEPT:
-                    self._subjects.clear()
-                self._subjects[key] = known
-        return known
+        if known is not None:
+            return known[0]
+        text = _json.encode(_subject_of(event))[1:-1]
+        if len(text) <= _SUBJECT_LIMIT:
+            if len(self._subjects) >= _SUBJECTS_KEPT:
+                self._subjects.clear()
+            self._subjects[key] = text, who
+        return text
 
     def _arguments(self, mode: ArgumentsMode, arguments: Any, paths: tuple[str, ...]) -> bytes:
         if mode == "none":
@@ -186,8 +201,8 @@ def arguments_digest(key: bytes | None, arguments: Any) -> tuple[str, int]:
     return hmac.digest(derived(key, b"mcp-gateway audit arguments"), text, "sha256").hex(), len(text)
 
 
-def _subject_of(*fields: Any) -> _Subject:
-    subject = _Subject(*fields)
+def _subject_of(event: AuditEvent) -> _Subject:
+    subject = _Subject(*_SUBJECT(event))
     # A resource is known by its URI, which a client may have put a secret into.
     subject.tool, subject.backend_tool = _without_secrets(subject.tool), _without_secrets(subject.backend_tool)
     if subject.principal is not None:
