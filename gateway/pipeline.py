@@ -128,7 +128,7 @@ class Pipeline:
         """
         path = self._open(inbound)
         if not admitted:
-            path.unrecorded, refusal.rule = self._flood(inbound.client_address, refusal.rule)
+            path.unrecorded, refusal.rule = self._policy.failures.refused(inbound.client_address, refusal.rule)
 
         async def refused() -> Answer:
             raise refusal
@@ -141,7 +141,7 @@ class Pipeline:
         event.started = time.time()
         event.duration_ms = 0.0
         event.outcome, event.http_status = "invalid_request", status
-        unrecorded, event.rule = self._flood(client_address, reason)
+        unrecorded, event.rule = self._policy.failures.refused(client_address, reason)
         if not unrecorded:
             self._policy.audit.append(event)
         self._meter.request("other", "", "", event.outcome, "", 0.0)
@@ -253,15 +253,6 @@ class Pipeline:
             before = failures.recorded(address, token=token)
             path.unrecorded = before is None
             raise failures.refusal(wait, before or 0, token=token)
-
-    def _flood(self, address: str, rule: str) -> tuple[bool, str]:
-        """Whether it goes unrecorded, and its rule with how many did: nobody without a token may fill the disk."""
-        failures = self._policy.failures
-        if not failures.wait(address, token=False):
-            failures.failed(address, token=False)
-            return False, rule
-        before = failures.recorded(address, token=False)
-        return before is None, f"{rule} ({before} before this one)".lstrip() if before else rule
 
     def _message(
         self, path: _Path, principal: Principal, value: Any, body: bytes, channel: Channel

@@ -70,6 +70,17 @@ class FailedAuthentications:
             hint="Get a new token if yours is not accepted." if token else "Send a token with every request.",
         )
 
+    def refused(self, address: str, rule: str) -> tuple[bool, str]:
+        """Count a request that is refused before anybody is authenticated.
+
+        Whether it goes unrecorded, and its rule with how many before it did: nobody without a token may fill the disk.
+        """
+        if not self.wait(address, token=False):
+            self.failed(address, token=False)
+            return False, rule
+        before = self.recorded(address, token=False)
+        return before is None, f"{rule} ({before} before this one)".lstrip() if before else rule
+
     def recorded(self, address: str, *, token: bool) -> int | None:
         """Whether such a refusal is to be recorded: how many were not since the last that was, or None for not.
 
