@@ -11,11 +11,11 @@ import sys
 
 import anyio
 import mcp_types as types
-import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from pydantic import BaseModel
+from serving import serve
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--port", type=int, default=0)
@@ -274,20 +274,7 @@ async def main():
     if options.stdio:
         await server.run_stdio_async()
         return
-    config = uvicorn.Config(
-        Front(server.sse_app() if options.sse else server.streamable_http_app()),
-        host="127.0.0.1",
-        port=options.port,
-        log_level="error",
-        lifespan="on",
-    )
-    http = uvicorn.Server(config)
-    task = asyncio.create_task(http.serve())
-    while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    sys.stdout.write(f"{http.servers[0].sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
-    await task
+    await serve(Front(server.sse_app() if options.sse else server.streamable_http_app()), options.port)
 
 
 if __name__ == "__main__":

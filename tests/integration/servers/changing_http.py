@@ -4,10 +4,10 @@ import argparse
 import asyncio
 import sys
 
-import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.subscriptions import InMemorySubscriptionBus
+from serving import serve
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--port", type=int, default=0)
@@ -73,14 +73,7 @@ async def page(name: str) -> str:
 
 
 async def main():
-    app = server.streamable_http_app()
-    http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="error", lifespan="on"))
-    task = asyncio.create_task(http.serve())
-    while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    sys.stdout.write(f"{http.servers[0].sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
-    await task
+    await serve(server.streamable_http_app(), options.port)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import anyio
-import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
+from serving import serve
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--port", type=int, default=0)
@@ -96,14 +96,8 @@ class Front:
 
 async def main():
     streamable = {"json_response": options.json, "streamable_http_path": options.path}
-    app = Front(server.sse_app() if options.sse else server.streamable_http_app(**streamable))
-    http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="error", lifespan="on"))
-    task = asyncio.create_task(http.serve())
-    while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    sys.stdout.write(f"{http.servers[0].sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
-    await task
+    app = server.sse_app() if options.sse else server.streamable_http_app(**streamable)
+    await serve(Front(app), options.port)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-import uvicorn
 from mcp.server import MCPServer
+from serving import serve
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--port", type=int, default=0)
@@ -85,14 +85,7 @@ async def note(name: str) -> str:
 
 
 async def main():
-    app = server.streamable_http_app()
-    http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="error", lifespan="on"))
-    task = asyncio.create_task(http.serve())
-    while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    sys.stdout.write(f"{http.servers[0].sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
-    await task
+    await serve(server.streamable_http_app(), options.port)
 
 
 if __name__ == "__main__":
