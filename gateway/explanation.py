@@ -27,6 +27,7 @@ Peek = Callable[[Sequence[Take]], Awaitable[tuple[LimitState, ...] | None]]
 _RULED: tuple[Kind, ...] = ("tool", "prompt", "resource")
 """The kinds that have rules of their own."""
 
+_WILD = frozenset("*?[")
 _REQUEST = ClientRequest(0, "tools/call", {}, {}, {}, "modern", "", {})
 
 
@@ -96,15 +97,17 @@ def rules(routes: Routes, toolset: str | None) -> list[Entry]:
     """The rules themselves, by the names and patterns that stand in the file; ``*`` is everything else of a route.
 
     Every route has tools; prompts and resources are told of where it has rules for them. Those for resources are for
-    templates too.
+    templates too. A rule for one tool that the toolset leaves out is left out.
     """
-    return [
-        _entry(route, key, _prefix(routes, route, toolset), kind)
-        for kind in _RULED
-        for route in _routes(routes, toolset)
-        if kind == "tool" or route.rules_for(kind)
-        for key in dict.fromkeys((*route.rules_for(kind), "*"))
-    ]
+    found: list[Entry] = []
+    for kind in _RULED:
+        for route in _routes(routes, toolset):
+            if kind == "tool" or route.rules_for(kind):
+                prefix = _prefix(routes, route, toolset)
+                keys = dict.fromkeys((*route.rules_for(kind), "*"))
+                entries = [_entry(route, key, prefix, kind) for key in keys]
+                found += [entry for entry in entries if _may_be_selected(routes, toolset, route, entry, prefix)]
+    return found
 
 
 def named(routes: Routes, name: str, toolset: str | None, catalog: Catalog | None = None) -> list[Entry]:
@@ -218,3 +221,9 @@ def _prefix(routes: Routes, route: Route, toolset: str | None) -> str:
 def _selected(routes: Routes, toolset: str | None, route: Route, name: str, prefix: str) -> bool:
     full = name if prefix else route.prefix + name
     return toolset is None or any(fnmatchcase(full, pattern) for pattern in routes.toolsets[toolset].tools)
+
+
+def _may_be_selected(routes: Routes, toolset: str | None, route: Route, entry: Entry, prefix: str) -> bool:
+    """What a pattern stands for may be; only tools are selected by their names."""
+    one_tool = entry.kind == "tool" and _WILD.isdisjoint(entry.backend_name)
+    return not one_tool or _selected(routes, toolset, route, entry.name, prefix)

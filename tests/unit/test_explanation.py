@@ -38,6 +38,7 @@ routes:
 toolsets:
   oncall: {routes: [deploy, logs], tools: ["deploy__*"]}
   raw: {routes: [deploy], names: plain}
+  looking: {routes: [deploy], tools: ["deploy__list_*", "deploy__debug_*"], names: plain}
 """
 RULES = routes(TEXT)
 LISTED = {listing.route: listing for listing in LISTINGS}
@@ -145,6 +146,11 @@ def test_the_rules_alone_are_their_names_and_patterns_and_the_rest_of_each_route
         "dark__*": "routes.dark",
     }
     assert [entry.name for entry in explanation.rules(RULES, "raw")] == ["rollback", "debug_*", "*"]
+
+
+def test_a_rule_for_a_tool_that_a_toolset_leaves_out_is_none_of_its_rules() -> None:
+    assert [entry.name for entry in explanation.rules(RULES, "looking")] == ["debug_*", "*"]
+    assert explanation.named(RULES, "rollback", "looking") == []
 
 
 @pytest.mark.parametrize(
