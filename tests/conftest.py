@@ -4,6 +4,7 @@ Neither has limits on the time of the wall: those fail where the machine is busy
 """
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -16,3 +17,6 @@ settings.register_profile(
 )
 settings.register_profile("suite", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# What starts tests in the background may have it ignored, and the processes that tests start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
