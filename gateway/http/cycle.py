@@ -64,6 +64,9 @@ class Cycle(RequestResponseCycle):
         scope[AT_ONCE] = self.at_once
         self.transport = connection.transport
         self.flow = connection.flow
+        self.logger = connection.logger
+        self.access_logger = connection.access_logger
+        self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
         self._connection = connection
         self.disconnected = self.response_started = self.response_complete = False
@@ -74,21 +77,6 @@ class Cycle(RequestResponseCycle):
         self._arrival: _Arrival | None = None
         self._start: Any = None
         self._whole = body
-
-    @property
-    def logger(self) -> Any:  # type: ignore[override]
-        """See uvicorn's."""
-        return self._connection.logger
-
-    @property
-    def access_logger(self) -> Any:  # type: ignore[override]
-        """See uvicorn's."""
-        return self._connection.access_logger
-
-    @property
-    def default_headers(self) -> Any:  # type: ignore[override]
-        """See uvicorn's."""
-        return self._connection.server_state.default_headers
 
     @property
     def message_event(self) -> asyncio.Event:  # type: ignore[override]
@@ -166,7 +154,7 @@ class Cycle(RequestResponseCycle):
             or not self.keep_alive
             or self.disconnected
             or self.flow.write_paused
-            or self._connection.server_state.default_headers
+            or self.default_headers
             or self.scope["method"] == "HEAD"
         ):
             return False
